@@ -48,6 +48,7 @@ from obcd.core.request.records import (
     whole_option,
 )
 from obcd.core.request.request_key import key_of
+from obcd.core.request.rows import Reading
 from obcd.errors import LineError
 from obcd.logs.setup import fault_text
 from obcd.ollama.client import HUNG, TIMED_OUT
@@ -225,12 +226,20 @@ class _Asked(NamedTuple):
     has_seed: bool = False
 
 
+class _JobFacts(NamedTuple):
+    """What all requests of a job with one signature have in common."""
+
+    settings: JobSettings
+    signature: Signature
+    reading: Reading
+
+
 class _JobCache:
     """The settings of recent jobs. Any thread may call it."""
 
     def __init__(self, jobs: Path) -> None:
-        self._jobs = jobs
-        self._cache: OrderedDict[tuple[str, int], tuple[JobSettings, Signature]] = OrderedDict()
+        self._jobs, self._prefix = jobs, f"{jobs}/"
+        self._cache: OrderedDict[tuple[str, int], _JobFacts] = OrderedDict()
         self._lock = threading.Lock()
         self._long_lines = threading.Lock()
 
@@ -244,12 +253,14 @@ class _JobCache:
         Raises:
             OSError, ValueError, LookupError, TypeError, LineError: If the folder is damaged.
         """
-        folder = self._jobs / job
+        folder = self._prefix + job
         place, raw = read_request_line(folder, ordinal)
-        settings, signature = self._settings(job, folder, number)
-        # Parsing takes four times the memory of a line with pictures for a moment: one at a time.
-        with self._long_lines if len(raw) > LONG_LINE_BYTES else contextlib.nullcontext():
-            request = parse_line(raw, place.line, settings.reading)
+        settings, signature, reading = self._facts(job, folder, number)
+        if len(raw) > LONG_LINE_BYTES:  # parsing takes four times the memory of a line with pictures: one at a time
+            with self._long_lines:
+                request = parse_line(raw, place.line, reading)
+        else:
+            request = parse_line(raw, place.line, reading)
         has_seed = answers_of(request, settings) > 1
         if has_seed:
             request = nth_request(request, settings, place.answer)
@@ -257,15 +268,16 @@ class _JobCache:
             request = reseeded(request, settings, attempt)
         return _Asked(request, settings, signature, has_seed)
 
-    def _settings(self, job: str, folder: Path, number: int) -> tuple[JobSettings, Signature]:
+    def _facts(self, job: str, folder: str, number: int) -> _JobFacts:
         with self._lock:
-            key = job, number
-            if key not in self._cache:
-                header = read_header(folder)
-                self._cache[key] = header.settings_under(number), header.signatures[number]
+            known = self._cache.get((job, number))
+            if known is None:
+                header = read_header(Path(folder))
+                settings = header.settings_under(number)
+                known = self._cache[job, number] = _JobFacts(settings, header.signatures[number], settings.reading)
                 while len(self._cache) > CACHED_JOBS:
                     self._cache.popitem(last=False)
-            return self._cache[key]
+            return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,6 +352,8 @@ class _Slot:
 
     def enforce_limit(self, now: float) -> None:
         """Cancel the request if its time limit is over."""
+        if self.limit is None or now < self.limit:  # the usual case: all slots are checked at every message
+            return
         with self._lock:
             if self.limit is not None and now >= self.limit:
                 self.limit = None

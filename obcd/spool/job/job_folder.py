@@ -200,7 +200,7 @@ def pack_place(place: Place) -> bytes:
     return _RECORD.pack(*place)
 
 
-def read_place(folder: Path, ordinal: int) -> Place:
+def read_place(folder: Path | str, ordinal: int) -> Place:
     """Read the place of one request."""
     return Place(*_RECORD.unpack(_read_piece(f"{folder}/index", RECORD_BYTES, ordinal * RECORD_BYTES)))
 
@@ -212,7 +212,7 @@ def read_places(folder: Path) -> Iterator[Place]:
             yield from map(Place._make, _RECORD.iter_unpack(block))
 
 
-def read_request_line(folder: Path, ordinal: int) -> tuple[Place, bytes]:
+def read_request_line(folder: Path | str, ordinal: int) -> tuple[Place, bytes]:
     """Read the line of one request from disk; any process may call it, as the input does not change during the job."""
     place = read_place(folder, ordinal)
     return place, _read_piece(f"{folder}/input.jsonl", place.length, place.offset)
