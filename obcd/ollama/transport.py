@@ -307,9 +307,10 @@ def _find_reply(raw: bytes) -> Reply | None:
         return None
     _, name, rest = head.partition(b"\r\ncontent-length:")
     length = rest.partition(b"\r\n")[0].strip(b" \t")
-    if not name or not length.isdigit() or len(length) > 9 or len(raw) != end + 4 + int(length):
+    body = raw[end + 4 :]
+    if not name or not length.isdigit() or len(length) > 9 or int(length) != len(body) or len(body) > MAX_REPLY_BYTES:
         return None
-    return Reply(200, raw[end + 4 :])
+    return Reply(200, body)
 
 
 def _connect_sentence(error: OSError) -> str:
