@@ -13,7 +13,6 @@ the worker ends when the channel closes, whatever it is doing.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import queue
 import select
