@@ -58,7 +58,7 @@ from obcd.ollama.transport import Transport
 from obcd.secret import Secret
 from obcd.spool.folders.layout import CACHE_NAME
 from obcd.spool.job.cache import AnswerCache
-from obcd.spool.job.job_folder import read_header, read_request_line
+from obcd.spool.job.job_folder import OpenJob, read_header
 from obcd.workers.channel import Channel, ClosedError
 from obcd.workers.loader import Loader, Preflight
 from obcd.workers.messages import (
@@ -169,6 +169,8 @@ class _Worker:
             return
         self._in_flight.discard(result.ticket)  # first: a later cancellation is not kept
         self._common.withdrawn.discard(result.ticket)
+        if not self._in_flight:
+            self._common.jobs.close()
         self._reply(result)
         if isinstance(result, Faulted) and (
             result.fault.kind is FaultKind.OTHER_WEIGHTS or self._loader.doubted is not None
@@ -234,11 +236,12 @@ class _JobFacts(NamedTuple):
 
 
 class _JobCache:
-    """The settings of recent jobs. Any thread may call it."""
+    """The settings of recent jobs, and the open files of the last one. Any thread may call it."""
 
     def __init__(self, jobs: Path) -> None:
-        self._jobs, self._prefix = jobs, f"{jobs}/"
+        self._jobs = jobs
         self._cache: OrderedDict[tuple[str, int], _JobFacts] = OrderedDict()
+        self._last: tuple[str, OpenJob] | None = None
         self._lock = threading.Lock()
         self._long_lines = threading.Lock()
 
@@ -252,9 +255,8 @@ class _JobCache:
         Raises:
             OSError, ValueError, LookupError, TypeError, LineError: If the folder is damaged.
         """
-        folder = self._prefix + job
-        place, raw = read_request_line(folder, ordinal)
-        settings, signature, reading = self._facts(job, folder, number)
+        place, raw = self._files(job).read(ordinal)
+        settings, signature, reading = self._facts(job, number)
         if len(raw) > LONG_LINE_BYTES:  # parsing takes four times the memory of a line with pictures: one at a time
             with self._long_lines:
                 request = parse_line(raw, place.line, reading)
@@ -267,11 +269,21 @@ class _JobCache:
             request = reseeded(request, settings, attempt)
         return _Asked(request, settings, signature, has_seed)
 
-    def _facts(self, job: str, folder: str, number: int) -> _JobFacts:
+    def close(self) -> None:
+        """Close the open files: their job may be removed, and they would keep its space."""
+        self._last = None
+
+    def _files(self, job: str) -> OpenJob:
+        last = self._last
+        if last is None or last[0] != job:
+            last = self._last = job, OpenJob(f"{self._jobs}/{job}")
+        return last[1]
+
+    def _facts(self, job: str, number: int) -> _JobFacts:
         with self._lock:
             known = self._cache.get((job, number))
             if known is None:
-                header = read_header(Path(folder))
+                header = read_header(self._jobs / job)
                 settings = header.settings_under(number)
                 known = self._cache[job, number] = _JobFacts(settings, header.signatures[number], settings.reading)
                 while len(self._cache) > CACHED_JOBS:
