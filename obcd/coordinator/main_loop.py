@@ -334,8 +334,8 @@ class Coordinator:
         self._keep_house(now)
         if self._is_open:
             self._dispatch(now)
-        if self._recorder.pending and not self.endpoints.in_flight:
-            self._recorder.hurry()
+        if self._recorder.pending:
+            self._recorder.start_writing(is_last=not self.endpoints.in_flight)
         return self._until_next(now)
 
     @property

@@ -155,8 +155,8 @@ def exchange(transport: Transport, body: bytes, kind: Kind = Kind.CHAT) -> Reply
 def _answer_of(document: Mapping[str, Any], kind: Kind, seconds: float) -> ModelAnswer:
     """Return what is kept of a reply (ollama api/types.go: ChatResponse, GenerateResponse, Metrics; times in ns)."""
     message = document["message"] if kind is Kind.CHAT else document
-    load, read, written = (_count(document, key) * NANO for key in ("load", "prompt_eval", "eval"))
-    waited = _count(document, "total") * NANO - (load + read + written)
+    load, read, written = _seconds(document, "load"), _seconds(document, "prompt_eval"), _seconds(document, "eval")
+    waited = _seconds(document, "total") - (load + read + written)
     thinking, calls, logprobs = message.get("thinking"), message.get("tool_calls"), document.get("logprobs")
     return ModelAnswer(
         text=message.get(TEXT_KEYS[kind], ""),
@@ -168,8 +168,8 @@ def _answer_of(document: Mapping[str, Any], kind: Kind, seconds: float) -> Model
             round(read, 3),
             round(written, 3),
             round(max(0.0, waited), 3),
-            _count(document, "prompt_eval", "_count"),
-            _count(document, "eval", "_count"),
+            _whole(document.get("prompt_eval_count")),
+            _whole(document.get("eval_count")),
         ),
         finished=round(wall(), 3),
         thinking=thinking if isinstance(thinking, str) else None,
@@ -183,9 +183,9 @@ def _vectors_of(document: Mapping[str, Any], seconds: float) -> ModelAnswer:
 
     The reply does not separate waiting from computing, so everything except the loading counts as computing.
     """
-    load = _count(document, "load") * NANO
-    computing = max(0.0, _count(document, "total") * NANO - load)
-    tokens = _count(document, "prompt_eval", "_count")
+    load = _seconds(document, "load")
+    computing = max(0.0, _seconds(document, "total") - load)
+    tokens = _whole(document.get("prompt_eval_count"))
     return ModelAnswer(
         embeddings=document["embeddings"],
         model=str(document.get("model", "")),
@@ -194,6 +194,9 @@ def _vectors_of(document: Mapping[str, Any], seconds: float) -> ModelAnswer:
     )
 
 
-def _count(document: Mapping[str, Any], key: str, suffix: str = "_duration") -> int:
-    value = document.get(key + suffix, 0)
-    return value if isinstance(value, int) and 0 <= value < 2**62 else 0
+def _seconds(document: Mapping[str, Any], what: str) -> float:
+    return _whole(document.get(f"{what}_duration")) * NANO
+
+
+def _whole(value: object) -> int:
+    return value if type(value) is int and 0 <= value < 2**62 else 0

@@ -13,7 +13,6 @@ the worker ends when the channel closes, whatever it is doing.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import queue
 import select
@@ -48,6 +47,7 @@ from obcd.core.request.records import (
     whole_option,
 )
 from obcd.core.request.request_key import key_of
+from obcd.core.request.rows import Reading
 from obcd.errors import LineError
 from obcd.logs.setup import fault_text
 from obcd.ollama.client import HUNG, TIMED_OUT
@@ -58,7 +58,7 @@ from obcd.ollama.transport import Transport
 from obcd.secret import Secret
 from obcd.spool.folders.layout import CACHE_NAME
 from obcd.spool.job.cache import AnswerCache
-from obcd.spool.job.job_folder import read_header, read_request_line
+from obcd.spool.job.job_folder import OpenJob, read_header
 from obcd.workers.channel import Channel, ClosedError
 from obcd.workers.loader import Loader, Preflight
 from obcd.workers.messages import (
@@ -169,6 +169,8 @@ class _Worker:
             return
         self._in_flight.discard(result.ticket)  # first: a later cancellation is not kept
         self._common.withdrawn.discard(result.ticket)
+        if not self._in_flight:
+            self._common.jobs.close()
         self._reply(result)
         if isinstance(result, Faulted) and (
             result.fault.kind is FaultKind.OTHER_WEIGHTS or self._loader.doubted is not None
@@ -225,12 +227,21 @@ class _Asked(NamedTuple):
     has_seed: bool = False
 
 
+class _JobFacts(NamedTuple):
+    """What all requests of a job with one signature have in common."""
+
+    settings: JobSettings
+    signature: Signature
+    reading: Reading
+
+
 class _JobCache:
-    """The settings of recent jobs. Any thread may call it."""
+    """The settings of recent jobs, and the open files of the last one. Any thread may call it."""
 
     def __init__(self, jobs: Path) -> None:
         self._jobs = jobs
-        self._cache: OrderedDict[tuple[str, int], tuple[JobSettings, Signature]] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, int], _JobFacts] = OrderedDict()
+        self._last: tuple[str, OpenJob] | None = None
         self._lock = threading.Lock()
         self._long_lines = threading.Lock()
 
@@ -244,12 +255,13 @@ class _JobCache:
         Raises:
             OSError, ValueError, LookupError, TypeError, LineError: If the folder is damaged.
         """
-        folder = self._jobs / job
-        place, raw = read_request_line(folder, ordinal)
-        settings, signature = self._settings(job, folder, number)
-        # Parsing takes four times the memory of a line with pictures for a moment: one at a time.
-        with self._long_lines if len(raw) > LONG_LINE_BYTES else contextlib.nullcontext():
-            request = parse_line(raw, place.line, settings.reading)
+        place, raw = self._files(job).read(ordinal)
+        settings, signature, reading = self._facts(job, number)
+        if len(raw) > LONG_LINE_BYTES:  # parsing takes four times the memory of a line with pictures: one at a time
+            with self._long_lines:
+                request = parse_line(raw, place.line, reading)
+        else:
+            request = parse_line(raw, place.line, reading)
         has_seed = answers_of(request, settings) > 1
         if has_seed:
             request = nth_request(request, settings, place.answer)
@@ -257,15 +269,26 @@ class _JobCache:
             request = reseeded(request, settings, attempt)
         return _Asked(request, settings, signature, has_seed)
 
-    def _settings(self, job: str, folder: Path, number: int) -> tuple[JobSettings, Signature]:
+    def close(self) -> None:
+        """Close the open files: their job may be removed, and they would keep its space."""
+        self._last = None
+
+    def _files(self, job: str) -> OpenJob:
+        last = self._last
+        if last is None or last[0] != job:
+            last = self._last = job, OpenJob(f"{self._jobs}/{job}")
+        return last[1]
+
+    def _facts(self, job: str, number: int) -> _JobFacts:
         with self._lock:
-            key = job, number
-            if key not in self._cache:
-                header = read_header(folder)
-                self._cache[key] = header.settings_under(number), header.signatures[number]
+            known = self._cache.get((job, number))
+            if known is None:
+                header = read_header(self._jobs / job)
+                settings = header.settings_under(number)
+                known = self._cache[job, number] = _JobFacts(settings, header.signatures[number], settings.reading)
                 while len(self._cache) > CACHED_JOBS:
                     self._cache.popitem(last=False)
-            return self._cache[key]
+            return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,6 +363,8 @@ class _Slot:
 
     def enforce_limit(self, now: float) -> None:
         """Cancel the request if its time limit is over."""
+        if self.limit is None or now < self.limit:  # the usual case: all slots are checked at every message
+            return
         with self._lock:
             if self.limit is not None and now >= self.limit:
                 self.limit = None

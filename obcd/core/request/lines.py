@@ -448,6 +448,8 @@ def _id(document: dict[str, object], line: int, key: str = "id") -> object:
     if value is None:
         value = document.get("custom_id")
         return value if _is_custom_id(value) else line
+    if (type(value) is int and abs(value) < 2**63) or (isinstance(value, str) and len(value) < MAX_ID_LENGTH // 12):
+        return value  # as most are: no need to write it to know its length, 12 bytes a character at most
     if len(json.dumps(value)) > MAX_ID_LENGTH:
         raise LineError(f"`{short_key(key)}` is longer than {MAX_ID_LENGTH} characters")
     return value

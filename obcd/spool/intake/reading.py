@@ -25,7 +25,7 @@ from obcd.core.request.keys.ignored_keys import note_nameless, note_schema, note
 from obcd.core.request.lines import parse_line
 from obcd.core.request.openai.custom_ids import CustomIds
 from obcd.core.request.openai.openai_request import endpoint_of
-from obcd.core.request.records import JobSettings, Request, Signature, answers_of, nth_request, signature_of
+from obcd.core.request.records import JobSettings, Kind, Request, Signature, answers_of, nth_request, signature_of
 from obcd.core.request.request_key import DuplicateFinder, digest_of
 from obcd.core.request.structure import MOSTLY_STRUCTURE, is_mostly_structure
 from obcd.core.tables.csv_cells import sheet_of
@@ -204,6 +204,8 @@ class Reader:
         self._needs: Counter[int] = Counter()  # {context length: how many requests need it}
         #: {(signature, needed context length, 0 if it is not planned): number}
         self._numbers: dict[tuple[Signature, int], int] = {}
+        #: {what a line without options of its own asks for: the same number}
+        self._asked: dict[tuple[str | None, Kind, int] | None, int] = {}
         self.size = self.lines = self.requests = self.bad_lines = 0
         self._offset = 0  # of the next line
         #: The endpoint of OpenAI's API in the first object, "" if that is an obcd line; None before the first object.
@@ -429,7 +431,18 @@ class Reader:
     def _number(self, request: Request, size: int) -> int:
         """Return the number of a request's signature; the needed context length is part of it for now."""
         step = self._gauge.step(request, size) if self._gauge is not None else 0
-        key = signature_of(request, self._settings), step
+        asked = None if request.options else (request.model, request.kind, step)
+        if asked in self._asked:  # a signature is a costly key, and most lines ask for the same
+            number = self._asked[asked]
+        else:
+            number = self._number_of((signature_of(request, self._settings), step))
+            if asked is not None and len(self._asked) < 4 * MAX_SIGNATURES:  # a name has many spellings
+                self._asked[asked] = number
+        if step:
+            self._needs[step] += 1
+        return number
+
+    def _number_of(self, key: tuple[Signature, int]) -> int:
         number = self._numbers.get(key)
         if number is None:
             number = len(self._numbers)
@@ -437,8 +450,6 @@ class Reader:
             if number >= limit:
                 raise LineError(f"more than {limit} different models and context lengths in one file")
             self._numbers[key] = number
-        if step:
-            self._needs[step] += 1
         return number
 
     def _bad_line(self, error: LineError) -> None:

@@ -202,7 +202,8 @@ def pack_place(place: Place) -> bytes:
 
 def read_place(folder: Path, ordinal: int) -> Place:
     """Read the place of one request."""
-    return Place(*_RECORD.unpack(_read_piece(f"{folder}/index", RECORD_BYTES, ordinal * RECORD_BYTES)))
+    with open(folder / "index", "rb", buffering=0) as index:
+        return Place._make(_RECORD.unpack(os.pread(index.fileno(), RECORD_BYTES, ordinal * RECORD_BYTES)))
 
 
 def read_places(folder: Path) -> Iterator[Place]:
@@ -212,19 +213,36 @@ def read_places(folder: Path) -> Iterator[Place]:
             yield from map(Place._make, _RECORD.iter_unpack(block))
 
 
+class OpenJob:
+    """The open files of one job, for reading one request after another. Any thread may call it.
+
+    Raises:
+        OSError: If they cannot be opened.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._descriptors: list[int] = []
+        for name in ("index", "input.jsonl"):
+            self._descriptors.append(os.open(f"{folder}/{name}", os.O_RDONLY | os.O_CLOEXEC))
+
+    def __del__(self) -> None:
+        for descriptor in self._descriptors:  # with its last user: another thread may be reading
+            os.close(descriptor)
+
+    def read(self, ordinal: int) -> tuple[Place, bytes]:
+        """Read the line of one request; the input does not change during the job.
+
+        Raises:
+            OSError, struct.error: If the files are damaged.
+        """
+        index, lines = self._descriptors
+        place = Place._make(_RECORD.unpack(os.pread(index, RECORD_BYTES, ordinal * RECORD_BYTES)))
+        return place, os.pread(lines, place.length, place.offset)
+
+
 def read_request_line(folder: Path, ordinal: int) -> tuple[Place, bytes]:
     """Read the line of one request from disk; any process may call it, as the input does not change during the job."""
-    place = read_place(folder, ordinal)
-    return place, _read_piece(f"{folder}/input.jsonl", place.length, place.offset)
-
-
-def _read_piece(path: str, length: int, offset: int) -> bytes:
-    """Read a piece of a file; called for each request, and a file object would cost more than the read itself."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.pread(descriptor, length, offset)
-    finally:
-        os.close(descriptor)
+    return OpenJob(str(folder)).read(ordinal)
 
 
 def signature_column(folder: Path) -> bytes:

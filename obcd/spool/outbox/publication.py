@@ -132,6 +132,7 @@ def _write_outputs(folder: Path, header: JobHeader) -> tuple[_Sums, dict[str, di
         Their sums, and `{"responses.jsonl": {"sha256": "…", "bytes": 8123}, …}` for those that exist.
     """
     places, sums = ledger.index_results(folder / ledger.NAME, header.requests), _Sums()
+    reading = header.settings.reading
     epoch = _epoch(header)
     for name in ("errors.jsonl", "retry.jsonl"):
         disk.remove(folder / name)
@@ -151,7 +152,7 @@ def _write_outputs(folder: Path, header: JobHeader) -> tuple[_Sums, dict[str, di
         for place, result in _results(read_places(folder), places, results.fileno(), read_firsts(folder, header)):
             sums.add(result)
             if isinstance(result, Response):
-                request = parse_line(_read_line(lines, place), result.line, header.settings.reading)
+                request = parse_line(_read_line(lines, place), result.line, reading)
                 document = response_line(result, request.id, request.echo)
                 if header.settings.files:
                     write_files(folder, epoch, document, FILE_MODE)

@@ -51,7 +51,7 @@ def test_error_that_nobody_expected_is_a_fault_and_the_thread_lives_on(
         raise error
 
     monkeypatch.setattr(worker, "parse_line", fails)
-    monkeypatch.setattr(worker, "read_request_line", fails)
+    monkeypatch.setattr(worker, "OpenJob", fails)
     jobs = worker._JobCache(tmp_path)
     if isinstance(error, ValueError):  # that one is expected there
         monkeypatch.setattr(jobs, "read", lambda *_: (None, None))
