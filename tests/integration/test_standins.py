@@ -25,6 +25,7 @@ import pytest
 
 from obcd.standins.serve import Site, start_site
 from obcd.standins.simulated.gpu_server import Behaviour
+from obcd.standins.simulated.prefix_cache import PrefixCaching
 from obcd.standins.sites import simulated_sites
 from obcd.standins.wire.model_scheduler import SchedulerLimits
 from obcd.standins.wire.settings import ServerSettings
@@ -746,3 +747,19 @@ def test_embedded_says_what_is_wrong_with_a_model_file(tmp_path: Path) -> None:
         assert done.returncode == 5
         assert words in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+def test_reply_counts_cached_tokens_but_only_the_account_names_them(start: Callable[..., Servers]) -> None:
+    servers = start(replace(QUICK, prefix_cache=PrefixCaching.MEMORY), parallel=2)
+    document = "d" * 4000
+
+    replies = [
+        servers.client.generate(MODEL, prompt=document + question, options={"num_ctx": 4096})
+        for question in ("one?", "two?")
+    ]
+    with contextlib.closing(http.client.HTTPConnection(servers.url.removeprefix("http://"), timeout=60)) as connection:
+        connection.request("GET", "/simulated/requests")
+        shown = json.load(connection.getresponse())["requests"]
+
+    assert [reply.prompt_eval_count for reply in replies] == [1005, 1005]
+    assert [(entry["evaluated_tokens"], entry["cached_tokens"]) for entry in shown] == [(1005, 0), (1, 1004)]

@@ -65,11 +65,16 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkOutcome:
-    """The outcome of a generation. Seconds cover the uncached part of the prompt, and the answer."""
+    """The outcome of a generation.
+
+    Seconds cover the uncached part of the prompt, and the answer; `prompt_tokens` include the cached ones, which no
+    reply of Ollama names (contract 1.2).
+    """
 
     text: str
     done_reason: str | None  # `stop`, `length`; None means that the generation was aborted: `done: false`
     prompt_tokens: int = 0
+    cached_tokens: int = 0  # those of the prompt that came from the prefix cache; only the account shows them
     prompt_seconds: float = 0.0
     eval_tokens: int = 0
     eval_seconds: float = 0.0
