@@ -168,8 +168,9 @@ def _answer_of(document: Mapping[str, Any], kind: Kind, seconds: float) -> Model
             round(read, 3),
             round(written, 3),
             round(max(0.0, waited), 3),
-            _count(document, "prompt_eval", "_count"),
+            prompt_tokens := _count(document, "prompt_eval", "_count"),
             _count(document, "eval", "_count"),
+            cached_tokens=_cached_tokens(document, prompt_tokens),
         ),
         finished=round(wall(), 3),
         thinking=thinking if isinstance(thinking, str) else None,
@@ -192,6 +193,18 @@ def _vectors_of(document: Mapping[str, Any], seconds: float) -> ModelAnswer:
         cost=Cost(round(seconds, 3), round(load, 3), round(computing, 3), prompt_tokens=tokens),
         finished=round(wall(), 3),
     )
+
+
+def _cached_tokens(document: Mapping[str, Any], prompt_tokens: int) -> int | None:
+    """Return how many tokens of a prompt came from the prefix cache; None if the reply does not say.
+
+    `prompt_eval_cached_count` is new in v0.33.3 (ollama #17943), 0 is written, and `prompt_eval_count` includes it. No
+    earlier version tells: v0.24 does not count them, v0.33.0 adds llama-server's `cache_n` to `prompt_n`
+    (llm/llama_server.go: promptEvalCount). Nor do durations: a batch that evaluates several requests counts whole for
+    each of them (v0.24 runner/llamarunner/runner.go: processingDuration).
+    """
+    value = document.get("prompt_eval_cached_count")
+    return value if type(value) is int and 0 <= value <= prompt_tokens else None
 
 
 def _count(document: Mapping[str, Any], key: str, suffix: str = "_duration") -> int:

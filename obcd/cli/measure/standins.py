@@ -96,8 +96,8 @@ OLLAMA_KEEP_ALIVE, OLLAMA_CONTEXT_LENGTH.
     default=str(PrefixCaching.OFF),
     show_default=True,
     help="prompts that the server remembers, so that it evaluates only the rest of one that begins alike: slots, the "
-    "last one of each slot, as Ollama v0.24; memory, earlier ones too, in 8 GiB of the host's memory, as v0.33. It "
-    "changes no time where --seconds fixes it",
+    "last one of each slot, as Ollama v0.24; memory, earlier ones too, in 8 GiB of the host's memory, as v0.33.3, and "
+    "replies say how much came from there. It changes no time where --seconds fixes it",
 )
 @click.option(
     "--answer-tokens", type=click.IntRange(1), default=64, show_default=True, help="median length of an answer"

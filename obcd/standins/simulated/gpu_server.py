@@ -279,7 +279,10 @@ class SimulatedEngine:
     async def _answer(
         self, plan: _Plan, hold: SlotHold | None, seconds: float | None, reply: EngineReply, stream: bool
     ) -> WorkOutcome:
-        outcome = plan.outcome if hold is None else replace(plan.outcome, cached_tokens=hold.cached_tokens)
+        outcome = plan.outcome
+        if hold is not None:
+            named = self.behaviour.prefix_cache is PrefixCaching.MEMORY
+            outcome = replace(outcome, cached_tokens=hold.cached_tokens, names_cached=named)
         started = monotonic()
         total = seconds
         if total is None and self.behaviour.seconds is not None:

@@ -26,7 +26,7 @@ class PrefixCaching(StrEnum):
 
     OFF = "off"  # nothing: every prompt is evaluated in full
     SLOTS = "slots"  # each slot its last prompt
-    MEMORY = "memory"  # that, and earlier prompts in the host's memory
+    MEMORY = "memory"  # that, and earlier prompts in the host's memory; replies say what came from there
 
 
 #: smallest share of a prompt that makes llama-server prefer a slot (common/common.h: slot_prompt_similarity)
