@@ -117,7 +117,10 @@ class TestAsking:
     def test_count_of_cached_tokens_that_cannot_be_is_not_kept(self, count: object) -> None:
         body = {"model": "m", "message": {"role": "assistant", "content": "Hi"}, "done": True, "done_reason": "stop"}
         body |= {"prompt_eval_count": 9, "eval_count": 1, "prompt_eval_cached_count": count}
-        with serving(replies(ok(json.dumps(body).encode()))) as url, contextlib.closing(Transport(url)) as transport:
+        with (
+            serving(replies(ok(json.dumps(body).encode()))) as server,
+            contextlib.closing(Transport(server.url)) as transport,
+        ):
             result = ask(transport, request("Hello"), JOB)
 
         assert isinstance(result, ModelAnswer)

@@ -210,9 +210,8 @@ def test_line_tells_what_people_need_of_a_failure_in_its_order() -> None:
 
 def test_counts_are_those_of_the_result() -> None:
     cut = FULL._replace(done_reason="length")
+    evaluating: dict[str, Any] = {"prompt_eval_seconds": 0.25}
     costs: dict[str, Any] = {"prompt_tokens": 3, "eval_tokens": 7, "work_seconds": 1.125, "wait_seconds": 0.125}
-
-    evaluating = {"prompt_eval_seconds": 0.25}
 
     assert Counts.of(response(PLAIN)) == Counts(responses=1, **costs, **evaluating)
     assert Counts.of(response(cut, is_cached=True, same_as=1)) == Counts(

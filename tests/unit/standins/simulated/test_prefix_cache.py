@@ -34,7 +34,8 @@ def answer(cache: PrefixCache, prompt: str) -> int:
 
 def full_evaluations(cache: PrefixCache, order: list[tuple[int, int]], in_flight: int) -> int:
     """Return how many prompts were evaluated in full, with so many in flight, each as long as the others."""
-    full, holds = 0, []
+    full = 0
+    holds: list[SlotHold] = []
     for document, question in order:
         if len(holds) == in_flight:
             done = holds.pop(0)
