@@ -170,11 +170,16 @@ class PrefixCache:
         text, tokens = slot.remembered.text, slot.remembered.tokens
         if not text or tokens > self.memory_tokens or any(saved.text.startswith(text) for saved in self._saved):
             return
-        self._saved = [saved for saved in self._saved if not text.startswith(saved.text)]
+        for obsolete in [saved for saved in self._saved if text.startswith(saved.text)]:
+            self._forget(obsolete)
+        while self._saved_tokens + tokens > self.memory_tokens:
+            self._forget(self._saved[0])
         self._saved.append(slot.remembered)
-        self._saved_tokens = sum(saved.tokens for saved in self._saved)
-        while self._saved_tokens > self.memory_tokens:
-            self._saved_tokens -= self._saved.pop(0).tokens
+        self._saved_tokens += tokens
+
+    def _forget(self, saved: _Remembered) -> None:
+        self._saved.remove(saved)
+        self._saved_tokens -= saved.tokens
 
     def _restore(self, slot: _Slot, prompt: str) -> None:
         """Move a saved prompt into a slot, if it shares more of the new one and would lose less than the slot's."""
@@ -188,6 +193,5 @@ class PrefixCache:
             if shared > length and shared / len(saved.text) > max(kept, LEAST_USE):
                 length, kept, best = shared, shared / len(saved.text), saved
         if best is not None:
-            self._saved.remove(best)
-            self._saved_tokens -= best.tokens
+            self._forget(best)
             slot.remembered = best

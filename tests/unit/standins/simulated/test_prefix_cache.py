@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product, takewhile
+from zlib import crc32
 
 import pytest
 from hypothesis import given
@@ -63,6 +64,13 @@ def test_order_decides_as_on_real_servers(
 ) -> None:
     assert full_evaluations(cache_of("slots"), order, in_flight) == slots
     assert full_evaluations(cache_of("memory"), order, in_flight) == memory
+
+
+def test_shuffled_order_is_between_them_in_the_slots_and_near_the_best_in_the_memory() -> None:
+    order = sorted(IN_ORDER, key=lambda pair: crc32(str(pair).encode()))
+
+    assert 40 < full_evaluations(cache_of("slots"), order, 4) < 60
+    assert 10 <= full_evaluations(cache_of("memory"), order, 4) < 30
 
 
 @pytest.mark.parametrize("kind", ["slots", "memory"])
