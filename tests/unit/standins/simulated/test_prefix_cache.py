@@ -115,6 +115,24 @@ def test_prompt_that_shares_a_little_does_not_evict_a_slot() -> None:
     assert answer(cache, "a" * 40 + "b" * 360) == 99
 
 
+def test_slot_that_would_lose_most_of_its_prompt_is_saved_first() -> None:
+    cache, long = PrefixCache(1, memory_tokens=1000), "a" * 100 + "b" * 900
+    answer(cache, long)
+
+    assert answer(cache, "a" * 100 + "c" * 300) == 25
+    assert answer(cache, long) == 249
+
+
+def test_idle_slot_lends_its_prompt_while_it_is_busy_with_another_question() -> None:
+    cache, document = PrefixCache(2, memory_tokens=1000), "d" * 400
+    answer(cache, document + "one")
+    other = take(cache, "e" * 400)  # when it starts, the idle slot is copied to the memory
+    second = take(cache, document + "two")
+    other.release()
+
+    assert (second.cached_tokens, take(cache, document + "six").cached_tokens) == (100, 100)
+
+
 def test_cancelled_request_leaves_only_what_was_evaluated() -> None:
     cache = PrefixCache(1)
     answer(cache, "a" * 400)
