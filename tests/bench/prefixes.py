@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields
 from queue import Empty, SimpleQueue
 from time import monotonic
 
-from obcd.core.request.records import JobSettings
+from obcd.core.request.records import SHIFT, JobSettings
 from obcd.standins.simulated.gpu_server import message_tokens, token_count
 from obcd.standins.simulated.prefix_cache import shared_length
 from tests.bench.figures import Figure
@@ -123,7 +123,10 @@ def _real() -> list[Figure]:
         version, endpoints = server.version(), {server.name: SLOTS}
         for seed, way in enumerate((*AFFINITIES, "hand")):
             work = make_work(CLUSTERS[0][1], seed)
-            server.load(num_ctx=CONTEXT)
+            # as obcd loads it, so that nobody's time has a load in it
+            load = {"model": real.MODEL, "messages": [], "shift": SHIFT, "options": {"num_ctx": CONTEXT}}
+            status, raw = server.post("/api/chat", load)
+            assert status == 200, raw
             if way == "hand":
                 seconds[way] = ask_in_lanes(endpoints, work, real.MODEL)
             else:
@@ -212,6 +215,7 @@ def _ask(connection: http.client.HTTPConnection, prompts: Sequence[str], model: 
             "messages": [{"role": "user", "content": prompt}],
             "stream": False,
             "truncate": False,
+            "shift": SHIFT,
             "options": {"num_ctx": CONTEXT, "num_predict": ANSWER_TOKENS, "temperature": 0.0},
         }
         connection.request("POST", "/api/chat", json.dumps(body).encode())

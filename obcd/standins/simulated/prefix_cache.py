@@ -190,7 +190,7 @@ class PrefixCache:
             if not prompt.startswith(saved.text[: int(LEAST_USE * len(saved.text))]):
                 continue
             shared = shared_length(saved.text, prompt)
-            if shared > length and shared / len(saved.text) > max(kept, LEAST_USE):
+            if shared > length and shared / len(saved.text) > kept:
                 length, kept, best = shared, shared / len(saved.text), saved
         if best is not None:
             self._forget(best)
