@@ -110,7 +110,7 @@ def _simulated(endpoints: int, documents: int) -> list[Figure]:
     shares = [
         Figure(
             f"{name}: prompt tokens evaluated over distinct ones, {way}", share, "",
-            most=1.15 if way == "auto" else None,
+            most=1.15 if way == "auto" and endpoints > 1 else None,
         )
         for way, share in evaluated.items()
     ]  # fmt: skip
