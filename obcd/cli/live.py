@@ -29,6 +29,7 @@ def draw(view: View) -> RenderableType:
     """Return tables of jobs and endpoints, and lines for waiting files and troubles."""
     parts: list[RenderableType] = [_jobs(view), _endpoints(view.endpoints)]
     parts += [_one_line(f"{job.name}: {job.context}", "") for job in view.jobs[:6] if job.context]
+    parts += [_one_line(text, "") for text in map(_prefix_cache, view.jobs[:6]) if text]
     parts += [Text(f"fetching: {pull.model} by {pull.endpoint}, {pull.percent} %") for pull in view.pulls]
     parts += [Text(f"settling: {name}, accepted when it has not changed for a while") for name in view.settling[:3]]
     waiting = sorted(view.waiting, key=lambda item: item.file)
@@ -135,6 +136,14 @@ def _jobs(view: View) -> RenderableType:
     earlier = len(view.published) - len(published)
     rows = [_row_of_published(item) for item in published] + [_row_of_job(job) for job in view.jobs[:20]]
     return _Jobs(rows, max(0, len(view.jobs) - 20) + len(view.further_jobs), earlier)
+
+
+def _prefix_cache(job: JobView) -> str:
+    """Return which part of a job's prompts came from the prefix caches of servers; "" where no reply says it."""
+    if job.evaluated_tokens is None or job.cached_tokens is None:
+        return ""
+    share = 100 * job.cached_tokens // max(1, job.evaluated_tokens + job.cached_tokens)
+    return f"{job.name}: {job.evaluated_tokens} prompt tokens evaluated, {job.cached_tokens} ({share} %) from the cache"
 
 
 def _endpoints(endpoints: Sequence[EndpointView]) -> RenderableType:

@@ -56,6 +56,9 @@ class JobView(Document):
             result, with a response that reached num_predict, with a response that says nothing.
         tokens_per_second, requests_per_second: The present rates; 0 while the job is not running.
         work_seconds: Seconds of server work in its results, without the wait for a slot of the server.
+        prompt_eval_seconds: Seconds of it in which prompts were evaluated.
+        evaluated_tokens, cached_tokens: Prompt tokens that servers evaluated, and those that came from their prefix
+            caches, as far as replies say so; None while none does.
         eta_seconds: Seconds to go at the present rate; None while that is not known.
         trouble: Why the job does not continue, for people; "" while it does.
         updated_at: The time of this state in UTC, e.g. `2026-11-22T18:01:05.250Z`; None for a job that is not running.
@@ -79,6 +82,9 @@ class JobView(Document):
     tokens_per_second: float = 0.0
     requests_per_second: float = 0.0
     work_seconds: float = 0.0
+    prompt_eval_seconds: float = 0.0
+    evaluated_tokens: int | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
+    cached_tokens: int | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
     eta_seconds: float | None = None
     trouble: str = ""
     updated_at: str | None = field(default=None, metadata=LEFT_OUT_IF_NONE)

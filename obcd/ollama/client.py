@@ -168,8 +168,9 @@ def _answer_of(document: Mapping[str, Any], kind: Kind, seconds: float) -> Model
             round(read, 3),
             round(written, 3),
             round(max(0.0, waited), 3),
-            _whole(document.get("prompt_eval_count")),
+            prompt_tokens := _whole(document.get("prompt_eval_count")),
             _whole(document.get("eval_count")),
+            cached_tokens=_cached_tokens(document, prompt_tokens),
         ),
         finished=round(wall(), 3),
         thinking=thinking if isinstance(thinking, str) else None,
@@ -200,3 +201,15 @@ def _seconds(document: Mapping[str, Any], what: str) -> float:
 
 def _whole(value: object) -> int:
     return value if type(value) is int and 0 <= value < 2**62 else 0
+
+
+def _cached_tokens(document: Mapping[str, Any], prompt_tokens: int) -> int | None:
+    """Return how many tokens of a prompt came from the prefix cache; None if the reply does not say.
+
+    `prompt_eval_cached_count` is new in v0.33.3 (ollama #17943), 0 is written, and `prompt_eval_count` includes it. No
+    earlier version tells: v0.24 does not count them, v0.33.0 adds llama-server's `cache_n` to `prompt_n`
+    (llm/llama_server.go: promptEvalCount). Nor do durations: a batch that evaluates several requests counts whole for
+    each of them (v0.24 runner/llamarunner/runner.go: processingDuration).
+    """
+    value = document.get("prompt_eval_cached_count")
+    return value if type(value) is int and 0 <= value <= prompt_tokens else None

@@ -358,6 +358,14 @@ def _check_manifest(manifest: dict[str, object], index: Index, pairing: Pairing,
         },
         "tokens.prompt": counts.prompt_tokens,
         "tokens.eval": counts.eval_tokens,
+        **{
+            f"tokens.{key}": count
+            for key, count in (
+                ("prompt_evaluated", counts.evaluated_tokens),
+                ("prompt_cached", counts.cached_tokens),
+            )
+            if counts.knows_cache or _value(manifest, f"tokens.{key}") is not None
+        },
         **_later_figures(manifest, counts),
     }
     for key, value in found.items():
@@ -379,6 +387,8 @@ def _later_figures(manifest: dict[str, object], counts: Counts) -> dict[str, obj
     found: dict[str, object] = {}
     if _value(manifest, "counts.empty") is not None:
         found["counts.empty"] = counts.empty
+    if _value(manifest, "times.prompt_eval_seconds") is not None:
+        found["times.prompt_eval_seconds"] = round(counts.prompt_eval_seconds, 3)
     if _value(manifest, "times.wait_seconds") is None:
         return {**found, "times.work_seconds": round(counts.seconds, 3)}
     return {

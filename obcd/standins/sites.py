@@ -44,7 +44,7 @@ def simulated_sites(
     for index in range(count):
         own = replace(settings, port=settings.port + index if settings.port else 0)
         account = Account(own.limits.parallel, attempts, file=file, server=index)
-        engine = SimulatedEngine(behaviour, library)
+        engine = SimulatedEngine(behaviour, library, own.limits.parallel)
         api = OllamaApi(engine, own, account)
         own_routes = {"/simulated/behaviour": behaviour_routes(engine, api), "/api/pull": {"POST": engine.pull}}
         api.add_routes({**account_routes(account), **own_routes})

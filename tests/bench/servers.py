@@ -17,13 +17,15 @@ MODEL = "llama3.2"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request as a server saw it; monotonic seconds, None for what never came."""
+    """One request as a server saw it; monotonic seconds, None for what never came, and tokens of its prompt."""
 
     prompt: str
     arrived: float
     started: float | None
     finished: float | None
     outcome: str | None
+    evaluated: int | None = None
+    cached: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,15 @@ class Servers:
             requests, slots = _get(f"{url}/simulated/requests"), _get(f"{url}/simulated/slots")
             assert requests["dropped"] == 0, "the account overflowed: its figures mean nothing"
             asked += [
-                Asked(item["prompt"], item["arrived"], item["started"], item["finished"], item["outcome"])
+                Asked(
+                    item["prompt"],
+                    item["arrived"],
+                    item["started"],
+                    item["finished"],
+                    item["outcome"],
+                    item["evaluated_tokens"],
+                    item["cached_tokens"],
+                )
                 for item in requests["requests"]
             ]
             changes.append(tuple((time, busy) for time, busy, _ in slots["changes"]))

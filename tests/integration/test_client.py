@@ -26,6 +26,7 @@ from obcd.ollama.structured import ask_fitting
 from obcd.ollama.transport import Transport
 from obcd.standins.simulated.faults import KINDS, VECTOR_KINDS
 from obcd.standins.simulated.gpu_server import Behaviour
+from obcd.standins.simulated.prefix_cache import PrefixCaching
 from tests.golden.wording import wording
 from tests.integration.loopback import (
     Script,
@@ -104,6 +105,26 @@ class TestAsking:
         assert result.cost.prompt_tokens > 0
         assert result.cost.eval_tokens > 0
         assert 0 <= result.cost.wait_seconds <= result.cost.seconds < 10
+
+    def test_tokens_from_the_prefix_cache_are_kept_where_the_reply_names_them(self) -> None:
+        remembering = Behaviour(seconds=0.0, load_seconds=0.0, prefix_cache=PrefixCaching.MEMORY)
+        with simulating(remembering) as server, contextlib.closing(Transport(server.url)) as transport:
+            costs = [ask(transport, request("d" * 4000 + question), JOB).cost for question in ("one?", "two?")]  # type: ignore[union-attr]
+
+        assert [(cost.prompt_tokens, cost.cached_tokens) for cost in costs] == [(1005, 0), (1005, 1004)]
+
+    @pytest.mark.parametrize("count", [None, "4", 4.0, True, -1, 10])
+    def test_count_of_cached_tokens_that_cannot_be_is_not_kept(self, count: object) -> None:
+        body = {"model": "m", "message": {"role": "assistant", "content": "Hi"}, "done": True, "done_reason": "stop"}
+        body |= {"prompt_eval_count": 9, "eval_count": 1, "prompt_eval_cached_count": count}
+        with (
+            serving(replies(ok(json.dumps(body).encode()))) as server,
+            contextlib.closing(Transport(server.url)) as transport,
+        ):
+            result = ask(transport, request("Hello"), JOB)
+
+        assert isinstance(result, ModelAnswer)
+        assert (result.cost.prompt_tokens, result.cost.cached_tokens) == (9, None)
 
     def test_many_questions_go_over_one_connection(self, transport: Transport) -> None:
         socks = {transport._sock for _ in range(10) if isinstance(ask(transport, request("Hello"), JOB), ModelAnswer)}

@@ -25,6 +25,7 @@ import pytest
 
 from obcd.standins.serve import Site, start_site
 from obcd.standins.simulated.gpu_server import Behaviour
+from obcd.standins.simulated.prefix_cache import PrefixCaching
 from obcd.standins.sites import simulated_sites
 from obcd.standins.wire.model_scheduler import SchedulerLimits
 from obcd.standins.wire.settings import ServerSettings
@@ -746,3 +747,23 @@ def test_embedded_says_what_is_wrong_with_a_model_file(tmp_path: Path) -> None:
         assert done.returncode == 5
         assert words in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", ["slots", "memory"])
+def test_reply_counts_cached_tokens_and_only_a_newer_one_names_them(kind: str, start: Callable[..., Servers]) -> None:
+    servers = start(replace(QUICK, prefix_cache=PrefixCaching(kind)), parallel=2)
+    document = "d" * 4000
+
+    replies = []
+    with contextlib.closing(http.client.HTTPConnection(servers.url.removeprefix("http://"), timeout=60)) as connection:
+        for question in ("one?", "two?"):
+            body = {"model": MODEL, "prompt": document + question, "stream": False}
+            connection.request("POST", "/api/generate", json.dumps(body).encode())
+            replies.append(json.load(connection.getresponse()))
+        connection.request("GET", "/simulated/requests")
+        shown = json.load(connection.getresponse())["requests"]
+
+    assert [reply["prompt_eval_count"] for reply in replies] == [1005, 1005]
+    named = [reply.get("prompt_eval_cached_count") for reply in replies]
+    assert named == ([0, 1004] if kind == "memory" else [None, None])
+    assert [(entry["evaluated_tokens"], entry["cached_tokens"]) for entry in shown] == [(1005, 0), (1, 1004)]

@@ -330,6 +330,8 @@ def _conclude(folder: Path, output: Path, *, files: bool, quiet: bool) -> ExitCo
                 f"{times['work_seconds']:.1f} s of server work in {times['span_seconds']:.1f} s "
                 f"= {times['speedup']:.1f} ×"
             )
+        if (cached := manifest["tokens"].get("prompt_cached")) is not None:
+            say(f"{manifest['tokens']['prompt_evaluated']} prompt tokens evaluated, {cached} from the server's cache")
     if counts["failures"]:
         errors, retry = shown_path(folder / "errors.jsonl"), shown_path(folder / "retry.jsonl")
         say(f"see {errors} for the reasons; to try again, use {retry}")

@@ -14,6 +14,7 @@ from obcd.standins.embedded.llama_cpp import EmbeddedEngine, EmbeddedOptions, de
 from obcd.standins.serve import Site, serve
 from obcd.standins.simulated.faults import KINDS, parse_rate
 from obcd.standins.simulated.gpu_server import VRAM_SHARES, Behaviour
+from obcd.standins.simulated.prefix_cache import PrefixCaching
 from obcd.standins.sites import embedded_site, simulated_sites
 from obcd.standins.wire.account import AccountFile
 from obcd.standins.wire.request_values import tagged_name
@@ -25,6 +26,7 @@ Examples:
   obcd simulate --seconds 1.0 --seconds-spread 0.5
   obcd simulate --fault crash=0.01 --fault status=503=0.05
   obcd simulate --models llama3.2,nomic-embed-text --size-vram cpu
+  obcd simulate --parallel 4 --prefix-cache slots --prompt-tokens-per-second 250
 
 \b
 A prompt can also request a fault: [[simulate:crash]], [[simulate:status=503]],
@@ -33,7 +35,8 @@ Kinds of faults:
 {kinds}
 
 \b
-GET /simulated/requests and /simulated/slots return what happened; DELETE resets them.
+GET /simulated/requests and /simulated/slots return what happened, the first one also how many
+tokens of each prompt were evaluated and how many came from the cache; DELETE resets them.
 Ollama's variables work too: OLLAMA_HOST, OLLAMA_NUM_PARALLEL, OLLAMA_MAX_QUEUE,
 OLLAMA_KEEP_ALIVE, OLLAMA_CONTEXT_LENGTH.
 """.format(kinds="\n".join(f"  {kind:<15} {text}" for kind, text in KINDS.items()))
@@ -86,6 +89,15 @@ OLLAMA_KEEP_ALIVE, OLLAMA_CONTEXT_LENGTH.
     default=2000.0,
     show_default=True,
     help="speed of reading a prompt",
+)
+@click.option(
+    "--prefix-cache",
+    type=click.Choice([str(kind) for kind in PrefixCaching]),
+    default=str(PrefixCaching.OFF),
+    show_default=True,
+    help="prompts that the server remembers, so that it evaluates only the rest of one that begins alike: slots, the "
+    "last one of each slot, as Ollama v0.24; memory, earlier ones too, in 8 GiB of the host's memory, as v0.33.3, and "
+    "replies say how much came from there. It changes no time where --seconds fixes it",
 )
 @click.option(
     "--answer-tokens", type=click.IntRange(1), default=64, show_default=True, help="median length of an answer"
@@ -148,9 +160,9 @@ OLLAMA_KEEP_ALIVE, OLLAMA_CONTEXT_LENGTH.
 def simulate(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
     count: int, host: str | None, port: int | None, parallel: int | None, context: int | None, models: str,
     seconds: float | None, seconds_spread: float, tokens_per_second: float, slowdown: float,
-    prompt_tokens_per_second: float, answer_tokens: int, load_seconds: float, overhead_seconds: float,
-    start_seconds: float, preload: bool, size_vram: str, most_context: int | None, weights: str, pull_seconds: float,
-    faults: tuple[str, ...], account: Path | None,
+    prompt_tokens_per_second: float, prefix_cache: str, answer_tokens: int, load_seconds: float,
+    overhead_seconds: float, start_seconds: float, preload: bool, size_vram: str, most_context: int | None,
+    weights: str, pull_seconds: float, faults: tuple[str, ...], account: Path | None,
 ) -> None:  # fmt: skip
     """run simulated Ollama servers.
 
@@ -165,6 +177,7 @@ def simulate(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's de
         spread=seconds_spread,
         tokens_per_second=tokens_per_second,
         prompt_tokens_per_second=prompt_tokens_per_second,
+        prefix_cache=PrefixCaching(prefix_cache),
         slowdown=slowdown,
         answer_tokens=answer_tokens,
         load_seconds=load_seconds,

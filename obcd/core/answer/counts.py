@@ -22,6 +22,10 @@ class Counts:
         work_seconds: Seconds that requests took at their endpoints without the wait for a slot there, over the same
             results: as many seconds of work as an endpoint with one slot needs for them.
         wait_seconds: Seconds of that wait.
+        prompt_eval_seconds: Seconds of the evaluation of prompts, over responses whose servers report them. What the
+            prefix cache of a server held takes no part of it; what another request evaluated at the same time may.
+        evaluated_tokens, cached_tokens: Prompt tokens that were evaluated, and that came from the prefix cache of a
+            server, over requests that were sent and whose replies say so (Ollama from v0.33.3 on).
     """
 
     responses: int = 0
@@ -35,6 +39,9 @@ class Counts:
     eval_tokens: int = 0
     work_seconds: float = 0.0
     wait_seconds: float = 0.0
+    prompt_eval_seconds: float = 0.0
+    evaluated_tokens: int = 0
+    cached_tokens: int = 0
 
     @classmethod
     def of(cls, result: Result) -> Counts:
@@ -53,7 +60,11 @@ class Counts:
             work_seconds=max(0.0, cost.seconds - cost.wait_seconds),
             wait_seconds=cost.wait_seconds,
         )
+        if cost.cached_tokens is not None:
+            counts.evaluated_tokens = cost.prompt_tokens - cost.cached_tokens
+            counts.cached_tokens = cost.cached_tokens
         if isinstance(result, Response):
+            counts.prompt_eval_seconds = cost.prompt_eval_seconds
             counts.responses, counts.cut_short = 1, int(result.answer.done_reason == "length")
             counts.empty, counts.cached = int(_has_empty(result)), int(result.is_cached)
         else:
@@ -63,6 +74,11 @@ class Counts:
     def __reduce__(self) -> tuple[type[Counts], tuple[int | float, ...]]:
         """Pickle as a tuple: it comes with every result, and a dataclass with slots takes three times as long."""
         return Counts, _values(self)
+
+    @property
+    def knows_cache(self) -> bool:
+        """Whether a reply said which part of a prompt came from the server's prefix cache."""
+        return bool(self.evaluated_tokens or self.cached_tokens)
 
     @property
     def seconds(self) -> float:
@@ -90,6 +106,9 @@ class Counts:
             eval_tokens=self.eval_tokens * count,
             work_seconds=self.work_seconds,
             wait_seconds=self.wait_seconds,
+            prompt_eval_seconds=self.prompt_eval_seconds,
+            evaluated_tokens=self.evaluated_tokens,
+            cached_tokens=self.cached_tokens,
         )
 
     def add(self, other: Counts) -> None:
@@ -105,6 +124,9 @@ class Counts:
         self.eval_tokens += other.eval_tokens
         self.work_seconds += other.work_seconds
         self.wait_seconds += other.wait_seconds
+        self.prompt_eval_seconds += other.prompt_eval_seconds
+        self.evaluated_tokens += other.evaluated_tokens
+        self.cached_tokens += other.cached_tokens
 
 
 #: Returns the values of all fields, in their order.

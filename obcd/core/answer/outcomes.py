@@ -23,6 +23,7 @@ class Cost(NamedTuple):
         load_seconds, prompt_eval_seconds, eval_seconds, wait_seconds: As the server reports them; 0 if it does not.
         prompt_tokens, eval_tokens: Read and generated.
         is_divided: Whether a record holds the server's times.
+        cached_tokens: Those of `prompt_tokens` that the server took from its prefix cache; None if replies do not say.
     """
 
     seconds: float = 0.0
@@ -33,10 +34,12 @@ class Cost(NamedTuple):
     prompt_tokens: int = 0
     eval_tokens: int = 0
     is_divided: bool = True
+    cached_tokens: int | None = None
 
     @classmethod
     def total(cls, costs: Sequence[Cost]) -> Cost:
-        """Return the sum of costs, rounded to milliseconds."""
+        """Return the sum of costs, rounded to milliseconds; cached tokens are known if every prompt's are."""
+        cached = [cost.cached_tokens for cost in costs if cost.prompt_tokens]
         return cls(
             round(sum(cost.seconds for cost in costs), 3),
             round(sum(cost.load_seconds for cost in costs), 3),
@@ -46,6 +49,7 @@ class Cost(NamedTuple):
             sum(cost.prompt_tokens for cost in costs),
             sum(cost.eval_tokens for cost in costs),
             any(cost.is_divided for cost in costs),
+            sum(count or 0 for count in cached) if cached and None not in cached else None,
         )
 
     def untimed(self) -> Cost:

@@ -96,6 +96,7 @@ def decode_counts(record: bytes) -> tuple[int, Counts, tuple[str, str] | None]:
     try:
         found = json.loads(record)
         has_failed = found["outcome"] == Outcome.FAILURE
+        read, cached_tokens = found.get("prompt_tokens", 0), found.get("cached_tokens")
         counts = Counts(
             responses=int(not has_failed),
             failures=int(has_failed),
@@ -103,11 +104,14 @@ def decode_counts(record: bytes) -> tuple[int, Counts, tuple[str, str] | None]:
             empty=int(not has_failed and is_record_empty(found)),
             repairs=found.get("repairs", 0),
             cached=int(not has_failed and found.get("cached") is True),
-            prompt_tokens=found.get("prompt_tokens", 0),
+            prompt_tokens=read,
             eval_tokens=found.get("eval_tokens", 0),
             work_seconds=max(0.0, found.get("seconds", 0.0) - found.get("wait_seconds", 0.0)),
             wait_seconds=found.get("wait_seconds", 0.0),
+            prompt_eval_seconds=found.get("prompt_eval_seconds", 0.0),
         )
+        if cached_tokens is not None:
+            counts.evaluated_tokens, counts.cached_tokens = read - cached_tokens, cached_tokens
         weights = found.get("weights")
         return found["ordinal"], counts, weights and (weights[0], weights[1])
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
@@ -230,6 +234,8 @@ def _form_fields(answer: ModelAnswer) -> dict[str, object]:
 
 def _cost_fields(cost: Cost) -> dict[str, object]:
     tokens = {"prompt_tokens": cost.prompt_tokens, "eval_tokens": cost.eval_tokens}
+    if cost.cached_tokens is not None:
+        tokens["cached_tokens"] = cost.cached_tokens
     if not cost.is_divided:
         return {"seconds": cost.seconds, **tokens}
     return {
@@ -305,6 +311,7 @@ def _cost(record: dict[str, Any]) -> Cost:
         take("prompt_tokens", 0),
         take("eval_tokens", 0),
         is_divided,
+        take("cached_tokens", None),
     )
 
 

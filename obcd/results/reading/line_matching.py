@@ -316,10 +316,13 @@ class Pairing:
 def _counts(record: Mapping[str, object]) -> Counts | None:
     """Return the counts of an output line; None if they are not numbers."""
     seconds, waited = record.get("seconds", 0.0), record.get("wait_seconds", 0.0)
+    evaluating, cached = record.get("prompt_eval_seconds", 0.0), record.get("cached_tokens")
     read, written, repairs = (record.get(key, 0) for key in ("prompt_tokens", "eval_tokens", "repairs"))
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not isinstance(waited, int | float):
         return None
     if not (type(read) is int and type(written) is int and type(repairs) is int):
+        return None
+    if not (isinstance(evaluating, int | float) and (cached is None or type(cached) is int)):
         return None
     same = int("same_as" in record)
     return Counts(
@@ -329,6 +332,9 @@ def _counts(record: Mapping[str, object]) -> Counts | None:
         eval_tokens=written,
         work_seconds=max(0.0, seconds - waited),
         wait_seconds=waited,
+        prompt_eval_seconds=evaluating,
+        evaluated_tokens=0 if cached is None else read - cached,
+        cached_tokens=cached or 0,
     )
 
 

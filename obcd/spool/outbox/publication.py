@@ -291,7 +291,7 @@ def _manifest(
             "cached": counts.cached,
             "same": counts.same,
         },
-        "tokens": {"prompt": counts.prompt_tokens, "eval": counts.eval_tokens},
+        "tokens": _tokens(counts),
         "times": {
             "accepted_at": timestamp(header.accepted_at),
             "started_at": timestamp(sums.started) if sums.started else None,
@@ -299,6 +299,7 @@ def _manifest(
             "published_at": timestamp(wall()),
             "work_seconds": round(counts.work_seconds, 3),
             "wait_seconds": round(counts.wait_seconds, 3),
+            "prompt_eval_seconds": round(counts.prompt_eval_seconds, 3),
             "span_seconds": round(span, 3),
             "speedup": round(counts.work_seconds / span, 2) if span else None,
         },
@@ -316,6 +317,14 @@ def _manifest(
         "settings": header.settings.to_json(),
         "context": header.context.to_json() if header.context is not None else None,
     }
+
+
+def _tokens(counts: Counts) -> dict[str, int]:
+    """Return the manifest's tokens; those of prompts are divided as far as replies say what came from a cache."""
+    tokens = {"prompt": counts.prompt_tokens, "eval": counts.eval_tokens}
+    if counts.knows_cache:
+        tokens |= {"prompt_evaluated": counts.evaluated_tokens, "prompt_cached": counts.cached_tokens}
+    return tokens
 
 
 def _input(header: JobHeader) -> dict[str, object]:

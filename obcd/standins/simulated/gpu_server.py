@@ -29,6 +29,7 @@ from obcd.standins.simulated.faults import (
 )
 from obcd.standins.simulated.library import Library
 from obcd.standins.simulated.made_up_answers import fitting_value, normal, words
+from obcd.standins.simulated.prefix_cache import MEMORY_TOKENS, PrefixCache, PrefixCaching, SlotHold
 from obcd.standins.simulated.sharing import TokenClock
 from obcd.standins.wire.engine import (
     NO_EMBEDDINGS,
@@ -95,6 +96,7 @@ class Behaviour:
     most_context: int = 0  # tokens that fit into its memory; a larger context is lowered to it; 0 = any fits
     pull_seconds: float = 1.0
     size_vram: str = "full"
+    prefix_cache: PrefixCaching = PrefixCaching.OFF  # off by default: figures of different versions stay comparable
     faults: tuple[FaultRate, ...] = ()
 
 
@@ -102,17 +104,24 @@ class Behaviour:
 class _Plan:
     """An answer before it is sent."""
 
+    work: Work
     outcome: WorkOutcome
     factor: float  # time of this prompt relative to the median
 
 
 class SimulatedEngine:
-    """One simulated GPU."""
+    """One simulated GPU.
 
-    def __init__(self, behaviour: Behaviour, library: Library | None = None) -> None:
+    Args:
+        slots: of each loaded model, each with its own part of the prefix cache.
+    """
+
+    def __init__(self, behaviour: Behaviour, library: Library | None = None, slots: int = 1) -> None:
         self.version = VERSION
         self.behaviour = behaviour
         self._library = library or Library()
+        self._slots = slots
+        self._caches: dict[str, PrefixCache] = {}  #: {canonical name of a loaded model: its prefix cache}
         self._clock = TokenClock(behaviour.tokens_per_second, behaviour.slowdown)
         self._waits: set[asyncio.Future[None]] = set()
         self._loads_to_fail = 0
@@ -141,7 +150,8 @@ class SimulatedEngine:
         return int(card.size * VRAM_SHARES[self.behaviour.size_vram])
 
     async def load(self, signature: LoadSignature) -> None:
-        """Take the load time; fail after a fault crash-load."""
+        """Take the load time; fail after a fault crash-load. A new process has an empty cache."""
+        self._caches.pop(signature.model, None)
         await asyncio.sleep(self.behaviour.load_seconds)
         self._stuck.discard(signature.model)
         if self._loads_to_fail:
@@ -149,7 +159,8 @@ class SimulatedEngine:
             raise EngineError(500, LOAD_TEXT)
 
     async def unload(self, signature: LoadSignature) -> None:
-        """Do nothing: there is no state to free."""
+        """Forget the prompts that were evaluated."""
+        self._caches.pop(signature.model, None)
 
     async def generate(self, work: Work, reply: EngineReply) -> WorkOutcome | None:
         """Answer after the simulated time, or apply a fault."""
@@ -205,7 +216,7 @@ class SimulatedEngine:
         if fault.kind in {"crash", "crash-load"}:
             self._loads_to_fail += fault.kind == "crash-load"
             outcome = replace(plan.outcome, eval_tokens=plan.outcome.eval_tokens // 2)
-            await self._spend(_Plan(outcome, plan.factor / 2), seconds, reply)
+            await self._spend(replace(plan, outcome=outcome, factor=plan.factor / 2), seconds, reply)
             self._crash()
             raise EngineCrash(500, CRASH_TEXT)
         if fault.kind not in {"status", "eof", "hang", "drip", "redirect"}:
@@ -213,7 +224,8 @@ class SimulatedEngine:
         return await play(fault, plan.outcome, reply)
 
     def _crash(self) -> None:
-        """End all requests in progress: all slots are in one process."""
+        """End all requests in progress: all slots are in one process, and so is the cache."""
+        self._caches.clear()
         error = EngineCrash(500, CRASH_TEXT)
         self._clock.fail(error)
         for wait in self._waits:
@@ -242,24 +254,52 @@ class SimulatedEngine:
             tool_calls=calls,
             logprobs=_logprobs(work, text, seed),
         )
-        return _Plan(outcome, factor)
+        return _Plan(work, outcome, factor)
 
     async def _spend(self, plan: _Plan, seconds: float | None, reply: EngineReply, stream: bool = True) -> WorkOutcome:
         """Take the time of an answer, send its pieces meanwhile, and return it with its times."""
+        hold = self._take_slot(plan)
+        if hold is None:
+            return await self._answer(plan, None, seconds, reply, stream)
+        try:
+            return await self._answer(plan, hold, seconds, reply, stream)
+        finally:
+            hold.release()
+
+    def _take_slot(self, plan: _Plan) -> SlotHold | None:
+        """Return the slot whose prefix cache this answer uses; None if nothing is cached."""
+        if self.behaviour.prefix_cache is PrefixCaching.OFF:
+            return None
+        model = plan.work.signature.model
+        if model not in self._caches:
+            memory = MEMORY_TOKENS if self.behaviour.prefix_cache is PrefixCaching.MEMORY else 0
+            self._caches[model] = PrefixCache(self._slots, memory)
+        return self._caches[model].take(rendered(plan.work), plan.outcome.prompt_tokens)
+
+    async def _answer(
+        self, plan: _Plan, hold: SlotHold | None, seconds: float | None, reply: EngineReply, stream: bool
+    ) -> WorkOutcome:
         outcome = plan.outcome
+        if hold is not None:
+            named = self.behaviour.prefix_cache is PrefixCaching.MEMORY
+            outcome = replace(outcome, cached_tokens=hold.cached_tokens, names_cached=named)
         started = monotonic()
         total = seconds
         if total is None and self.behaviour.seconds is not None:
             total = self.behaviour.seconds * plan.factor
-        prompt_seconds = outcome.prompt_tokens / self.behaviour.prompt_tokens_per_second
+        prompt_seconds = (outcome.prompt_tokens - outcome.cached_tokens) / self.behaviour.prompt_tokens_per_second
         if total is not None:
             prompt_seconds = min(prompt_seconds, total / 10)
         if total is not None and not (reply.stream and stream):
             await self._wait(total)  # one timer: each wake-up takes processor time from the measured client
         else:
             await self._wait(prompt_seconds)
+            if hold is not None:
+                hold.keep_prompt()
             left = None if total is None else total - prompt_seconds
             await self._make_pieces(outcome, left, reply, stream and reply.stream)
+        if hold is not None:
+            hold.keep_answer(rendered_answer(outcome), outcome.eval_tokens)
         spent = monotonic() - started
         return replace(outcome, prompt_seconds=prompt_seconds, eval_seconds=max(0.0, spent - prompt_seconds))
 
@@ -364,6 +404,33 @@ def token_limit(work: Work, prompt_tokens: int) -> int:
     wanted = whole_option(work.options, "num_predict", -1)
     limit = wanted if 0 <= wanted <= 10 * num_ctx else 10 * num_ctx
     return limit if work.signature.shift else max(1, min(limit, num_ctx - prompt_tokens))
+
+
+def rendered(work: Work) -> str:
+    """Return a prompt as one text, of about four characters a token: system, tools, messages, as templates have them.
+
+    Pictures stand in it as their digests, so that prompts with different ones share nothing behind them.
+    """
+    if work.raw_prompt is not None:
+        return work.raw_prompt
+    opening = [message for message in work.messages if message.get("role") == "system"]
+    rest = [message for message in work.messages if message.get("role") != "system"]
+    tools = encode(list(work.tools)).decode() if work.tools else ""
+    return "".join([*map(_rendered_message, opening), tools, *map(_rendered_message, rest)])
+
+
+def rendered_answer(outcome: WorkOutcome) -> str:
+    """Return an answer as `rendered` has it in the prompt of a later request."""
+    calls = list(outcome.tool_calls)
+    return _rendered_message({"role": "assistant", "content": outcome.text, **({"tool_calls": calls} if calls else {})})
+
+
+def _rendered_message(message: JsonObject) -> str:
+    text = f"{message.get('role')!s:<16}{message.get('content') or ''}"
+    images, calls = message.get("images"), message.get("tool_calls")
+    if isinstance(images, list):
+        text += "".join(hashlib.sha256(str(image).encode("utf-8", "surrogatepass")).hexdigest() for image in images)
+    return text + encode(calls).decode() if calls else text
 
 
 def unit_vector(text: str) -> list[float]:

@@ -11,7 +11,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 from obcd.clock import monotonic
 
@@ -27,6 +27,13 @@ def prompt_key(prompt: str) -> str:
     return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
+class PromptTokens(NamedTuple):
+    """The tokens of a prompt: those that were evaluated, and those that came from the prefix cache."""
+
+    evaluated: int
+    cached: int
+
+
 class RequestShown(TypedDict):
     """A request as /simulated/requests shows it; see `RequestRecord`."""
 
@@ -36,6 +43,8 @@ class RequestShown(TypedDict):
     started: float | None
     finished: float | None
     outcome: str | None
+    evaluated_tokens: int | None
+    cached_tokens: int | None
 
 
 class RequestsShown(TypedDict):
@@ -72,6 +81,7 @@ class RequestRecord:
     started: float | None = None  # got its slot
     finished: float | None = None
     outcome: str | None = None  # `answered`, `cancelled` (the client left), `failed`
+    tokens: PromptTokens | None = None  # of a generation that was answered
 
     def as_json(self) -> RequestShown:
         """Return the record as /simulated/requests shows it."""
@@ -82,6 +92,8 @@ class RequestRecord:
             "started": self.started,
             "finished": self.finished,
             "outcome": self.outcome,
+            "evaluated_tokens": None if self.tokens is None else self.tokens.evaluated,
+            "cached_tokens": None if self.tokens is None else self.tokens.cached,
         }
 
 
@@ -107,7 +119,8 @@ class AccountFile:
 
     Each is one complete line after those that other servers wrote to the same file:
     `{"pid": 812, "server": 0, "request": 17, "prompt": "9f86d081884c7d65", "event": "arrived", "at": 8123.25}`.
-    `event` is `arrived` or an outcome; `at` is monotonic seconds of the machine; `request` counts from 1.
+    `event` is `arrived` or an outcome; `at` is monotonic seconds of the machine; `request` counts from 1. The line of a
+    generation that was answered ends with `"evaluated_tokens": 31, "cached_tokens": 480`, of its prompt.
 
     Raises:
         OSError: the file cannot be opened for writing.
@@ -116,9 +129,12 @@ class AccountFile:
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
-    def write(self, server: int, request: int, prompt: str, event: str, at: float) -> None:
+    def write(self, server: int, record: RequestRecord, event: str, at: float) -> None:
         """Write a line; it is in the file when this returns, even if the process then dies."""
-        line = {"pid": os.getpid(), "server": server, "request": request, "prompt": prompt, "event": event, "at": at}
+        line: dict[str, object] = {"pid": os.getpid(), "server": server, "request": record.number}
+        line |= {"prompt": record.prompt, "event": event, "at": at}
+        if record.tokens is not None:
+            line |= {"evaluated_tokens": record.tokens.evaluated, "cached_tokens": record.tokens.cached}
         os.write(self._descriptor, json.dumps(line).encode() + b"\n")
 
 
@@ -190,9 +206,9 @@ class Account:
         self._waiting -= 1
         self._note_change(record.started, taken=1)
 
-    def finish(self, record: RequestRecord, outcome: str) -> None:
-        """Record the end of a request; its slot, if it had one, is free again."""
-        record.finished, record.outcome = monotonic(), outcome
+    def finish(self, record: RequestRecord, outcome: str, tokens: PromptTokens | None = None) -> None:
+        """Record the end of a request, and the tokens of its prompt; its slot, if it had one, is free again."""
+        record.finished, record.outcome, record.tokens = monotonic(), outcome, tokens
         self._write(record, outcome, record.finished)
         del self._open[id(record)]
         if record.started is None:
@@ -227,7 +243,7 @@ class Account:
 
     def _write(self, record: RequestRecord, event: str, at: float) -> None:
         if self._file is not None:
-            self._file.write(self._server, record.number, record.prompt, event, at)
+            self._file.write(self._server, record, event, at)
 
     def _note_change(self, now: float, taken: int = 0) -> None:
         self._busy_seconds += self._busy * (now - self._changed)

@@ -65,11 +65,16 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkOutcome:
-    """The outcome of a generation. Seconds cover the uncached part of the prompt, and the answer."""
+    """The outcome of a generation.
+
+    Seconds cover the uncached part of the prompt, and the answer; `prompt_tokens` include the cached ones.
+    """
 
     text: str
     done_reason: str | None  # `stop`, `length`; None means that the generation was aborted: `done: false`
     prompt_tokens: int = 0
+    cached_tokens: int = 0  # those of the prompt that came from the prefix cache
+    names_cached: bool = False  # whether the reply says so, as from v0.33.3 on (ollama #17943)
     prompt_seconds: float = 0.0
     eval_tokens: int = 0
     eval_seconds: float = 0.0

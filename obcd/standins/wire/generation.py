@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from obcd.clock import monotonic
-from obcd.standins.wire.account import Account, RequestRecord
+from obcd.standins.wire.account import Account, PromptTokens, RequestRecord
 from obcd.standins.wire.engine import Engine, EngineCrash, EngineError, LoadSignature, ModelCard, Work, WorkOutcome
 from obcd.standins.wire.grammars import check_schema
 from obcd.standins.wire.http import Exchange
@@ -129,13 +129,15 @@ class Generator:
     async def _run(self, work: Work, writer: PieceWriter, runner: Runner, record: RequestRecord) -> WorkOutcome | None:
         """Wait for a slot and use it; it is free again before the reply is sent."""
         await runner.slots.acquire()
-        ended = "failed"
+        ended, tokens = "failed", None
         try:
             self._account.start(record)
             if runner.is_dead:
                 raise EngineError(500, RUNNER_GONE)
             outcome = await self._engine.generate(work, writer)
-            ended = "failed" if outcome is None else "answered"
+            if outcome is not None:
+                cached = outcome.cached_tokens
+                ended, tokens = "answered", PromptTokens(outcome.prompt_tokens - cached, cached)
         except asyncio.CancelledError:
             ended = "cancelled"
             raise
@@ -143,7 +145,7 @@ class Generator:
             self._scheduler.discard(runner)
             raise
         finally:
-            self._account.finish(record, ended)
+            self._account.finish(record, ended, tokens)
             runner.slots.release()
         return outcome
 

@@ -72,7 +72,7 @@ class ReplyShape(Protocol):
 
 
 def counters(outcome: WorkOutcome, times: Times) -> JsonObject:
-    """Return the metrics of a reply; zeros are left out."""
+    """Return the metrics of a reply; zeros are left out, except no cached tokens (a pointer in Ollama)."""
     nanoseconds: dict[str, int] = {
         "total_duration": int(times.total * 1e9),
         "load_duration": int(times.load * 1e9),
@@ -81,7 +81,8 @@ def counters(outcome: WorkOutcome, times: Times) -> JsonObject:
         "eval_count": outcome.eval_tokens,
         "eval_duration": int(outcome.eval_seconds * 1e9),
     }
-    return {key: value for key, value in nanoseconds.items() if value}
+    found: JsonObject = {key: value for key, value in nanoseconds.items() if value}
+    return found | {"prompt_eval_cached_count": outcome.cached_tokens} if outcome.names_cached else found
 
 
 class _Native(ABC):

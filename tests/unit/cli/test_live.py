@@ -52,6 +52,17 @@ def drawn(view: View, width: int) -> str:
     return file.getvalue()
 
 
+def test_prefix_cache_has_a_line_where_replies_name_it() -> None:
+    view = shown()
+    job = replace(view.jobs[0], evaluated_tokens=4914, cached_tokens=23480)
+
+    added = set(drawn(replace(view, jobs=(job,)), WIDE).splitlines()) - set(drawn(view, WIDE).splitlines())
+
+    (line,) = added
+    assert {"4914", "23480", "notes.jsonl:"} <= set(line.split())
+    assert "82 %" in line
+
+
 def test_wide_table_has_a_job_a_line_with_its_id() -> None:
     lines = drawn(shown(), WIDE).splitlines()
 

@@ -56,6 +56,15 @@ def test_r28_wait_for_a_slot_is_no_work_and_takes_its_time_all_the_same() -> Non
     assert time_to_go([waiting], 0, 8) == pytest.approx(12 * 0.4)
 
 
+def test_tokens_from_the_prefix_cache_are_shown_once_a_reply_says_them() -> None:
+    silent, told = job(10, 4, 2.0), job(10, 4, 2.0)
+    told.counts.add(Counts(evaluated_tokens=31, cached_tokens=480, prompt_eval_seconds=0.25))
+
+    assert not {"evaluated_tokens", "cached_tokens"} & silent.view(0.0).to_json().keys()
+    assert (told.view(0.0).evaluated_tokens, told.view(0.0).cached_tokens) == (31, 480)
+    assert told.view(0.0).prompt_eval_seconds == 0.2
+
+
 def test_jobs_of_short_and_of_long_requests_count_by_their_work() -> None:
     # by results per second both look alike while they take turns
     assert time_to_go([job(10_010, 10, 0.1), job(110, 10, 60.0)], 0, 10) == pytest.approx(1000.0 * 0.7)

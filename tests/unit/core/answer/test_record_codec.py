@@ -34,6 +34,7 @@ FULL = PLAIN._replace(
     is_mended=True,
     repairs=2,
 )
+READ_FROM_CACHE = PLAIN._replace(cost=COST._replace(cached_tokens=2))
 VECTORS = ModelAnswer(embeddings=[[0.5, -1.0]], model="m", cost=COST, finished=100.25)
 
 
@@ -51,6 +52,8 @@ RESULTS = [
     response(PLAIN._replace(text=" \n")),
     response(PLAIN._replace(text="<think>Hm.</think>")),
     response(VECTORS),
+    response(READ_FROM_CACHE),
+    response(PLAIN._replace(cost=COST._replace(cached_tokens=0))),
     FAILED,
     Failure(ordinal=0, line=1, kind="bad_line", message="no"),
 ]
@@ -65,7 +68,14 @@ def test_record_is_read_as_it_was_written_and_begins_with_its_ordinal(result: Re
     assert encode(decode(record)) == record
 
 
-@pytest.mark.parametrize("result", [*RESULTS, replace(FAILED, kept=KEPT)])
+@pytest.mark.parametrize(
+    "result",
+    [
+        *RESULTS,
+        replace(FAILED, kept=KEPT),
+        replace(FAILED, kept=replace(KEPT, cost=READ_FROM_CACHE.cost)),
+    ],
+)
 def test_counts_of_a_record_are_those_of_its_result(result: Result) -> None:
     weights = result.weights if isinstance(result, Response) else None
 
@@ -78,7 +88,34 @@ def test_failure_keeps_of_its_answer_what_it_cost_as_a_whole() -> None:
     assert decode(encode(replace(FAILED, kept=KEPT))) == replace(FAILED, kept=kept)
 
 
-@pytest.mark.parametrize("answer", [PLAIN, FULL, FULL._replace(thought_aloud=True), VECTORS])
+def test_result_for_an_equal_request_read_nothing_from_a_prefix_cache() -> None:
+    results = (response(READ_FROM_CACHE), replace(FAILED, kept=replace(KEPT, cost=READ_FROM_CACHE.cost)))
+
+    for result in results:
+        counts = Counts.of(result)
+        repeated = Counts.of(result.repeated(13, 15))
+        shared = counts.times(3)
+        assert (counts.evaluated_tokens, counts.cached_tokens) == (1, 2)
+        assert (repeated.evaluated_tokens, repeated.cached_tokens, repeated.prompt_tokens) == (0, 0, 3)
+        assert (shared.evaluated_tokens, shared.cached_tokens, shared.prompt_tokens) == (1, 2, 9)
+
+
+@pytest.mark.parametrize(
+    ("costs", "cached"),
+    [
+        ([Cost(prompt_tokens=3, cached_tokens=2), Cost(prompt_tokens=4, cached_tokens=0)], 2),
+        ([Cost(prompt_tokens=3, cached_tokens=2), Cost(prompt_tokens=4)], None),  # two servers, one of an old version
+        ([Cost(prompt_tokens=3, cached_tokens=2), Cost(seconds=1.0)], 2),  # a reply without any count
+        ([Cost(), Cost()], None),
+    ],
+)
+def test_cached_tokens_of_several_attempts_are_known_if_those_of_each_are(
+    costs: list[Cost], cached: int | None
+) -> None:
+    assert Cost.total(costs).cached_tokens == cached
+
+
+@pytest.mark.parametrize("answer", [PLAIN, FULL, FULL._replace(thought_aloud=True), VECTORS, READ_FROM_CACHE])
 def test_answer_of_the_cache_is_read_as_it_was_written(answer: ModelAnswer) -> None:
     assert decode_answer(encode_answer(answer)) == answer
 
@@ -173,11 +210,12 @@ def test_line_tells_what_people_need_of_a_failure_in_its_order() -> None:
 
 def test_counts_are_those_of_the_result() -> None:
     cut = FULL._replace(done_reason="length")
+    evaluating: dict[str, Any] = {"prompt_eval_seconds": 0.25}
     costs: dict[str, Any] = {"prompt_tokens": 3, "eval_tokens": 7, "work_seconds": 1.125, "wait_seconds": 0.125}
 
-    assert Counts.of(response(PLAIN)) == Counts(responses=1, **costs)
+    assert Counts.of(response(PLAIN)) == Counts(responses=1, **costs, **evaluating)
     assert Counts.of(response(cut, is_cached=True, same_as=1)) == Counts(
-        responses=1, cut_short=1, repairs=2, cached=1, same=1, **costs
+        responses=1, cut_short=1, repairs=2, cached=1, same=1, **costs, **evaluating
     )
     assert Counts.of(FAILED) == Counts(failures=1)
     assert Counts.of(replace(FAILED, kept=KEPT, same_as=1)) == Counts(failures=1, repairs=2, same=1, **costs)

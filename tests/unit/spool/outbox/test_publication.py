@@ -225,12 +225,36 @@ def test_speed_up_and_empty_answers_are_in_the_manifest(layout: Layout) -> None:
     assert verify("notes", folder).verdict is Verdict.COMPLETE
 
 
+def test_manifest_says_what_came_from_the_prefix_cache_where_replies_do(layout: Layout) -> None:
+    accept_bytes(layout, THREE)
+    each: dict[str, Any] = {"load_seconds": 0.0, "eval_seconds": 0.1, "wait_seconds": 0.0}
+    record(
+        layout,
+        "job1",
+        [
+            answer(0, prompt_tokens=500, prompt_eval_seconds=0.25, **each),  # of a server that does not say it
+            answer(1, prompt_tokens=500, prompt_eval_seconds=0.125, cached_tokens=0, **each),
+            answer(2, prompt_tokens=500, prompt_eval_seconds=0.005, cached_tokens=480, **each),
+        ],
+    )
+
+    folder = publish(layout, "job1", {})
+
+    manifest = disk.read_json(folder / "manifest.json")
+    assert manifest["tokens"] == {"prompt": 1500, "eval": 21, "prompt_evaluated": 520, "prompt_cached": 480}
+    assert manifest["times"]["prompt_eval_seconds"] == 0.38
+    assert verify("notes", folder).problems == ()
+    for part, key in (("tokens", "prompt_cached"), ("tokens", "prompt_evaluated"), ("times", "prompt_eval_seconds")):
+        disk.write_json(folder / "manifest.json", {**manifest, part: {**manifest[part], key: 9}})
+        assert verify("notes", folder).verdict is Verdict.WRONG
+
+
 def test_manifest_of_before_verifies_with_its_waits_as_work(layout: Layout) -> None:
     accept_bytes(layout, THREE[: THREE.index(b"\n") + 1])
     record(layout, "job1", [answer(0, "", seconds=0.8, load_seconds=0.0, wait_seconds=0.4)])
     folder = publish(layout, "job1", {})
     manifest = disk.read_json(folder / "manifest.json")
-    del manifest["counts"]["empty"], manifest["times"]["wait_seconds"]
+    del manifest["counts"]["empty"], manifest["times"]["wait_seconds"], manifest["times"]["prompt_eval_seconds"]
     manifest["times"]["work_seconds"] = 0.8
 
     disk.write_json(folder / "manifest.json", manifest)

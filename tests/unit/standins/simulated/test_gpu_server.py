@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
 from obcd.standins.simulated.faults import parse_rate
-from obcd.standins.simulated.gpu_server import Behaviour, SimulatedEngine, fitted_tokens, token_limit
+from obcd.standins.simulated.gpu_server import Behaviour, SimulatedEngine, fitted_tokens, rendered, token_limit
+from obcd.standins.simulated.prefix_cache import PrefixCaching
 from obcd.standins.wire.engine import EngineError, LoadSignature, Work, WorkOutcome
 from obcd.standins.wire.http import Exchange
 from obcd.standins.wire.request_values import PROMPT_TOO_LONG
@@ -107,3 +109,83 @@ def test_garbled_answer_is_as_long_and_says_something_else() -> None:
     assert (wrong.eval_tokens, wrong.done_reason) == (right.eval_tokens, "stop")
     assert wrong.text != right.text
     assert len(wrong.text) == len(right.text)
+
+
+DOCUMENT = "d" * 4000  # 1,000 tokens
+REMEMBERING = Behaviour(
+    load_seconds=0.0, answer_tokens=1, tokens_per_second=1e6, prompt_tokens_per_second=10_000.0,
+    prefix_cache=PrefixCaching.SLOTS,
+)  # fmt: skip
+
+
+def test_reply_counts_cached_tokens_and_takes_the_time_of_the_others() -> None:
+    engine = SimulatedEngine(REMEMBERING)
+    first = answer(engine, work(DOCUMENT + "one?"))
+    began = time.monotonic()
+    second = answer(engine, work(DOCUMENT + "two?"))
+    took = time.monotonic() - began
+
+    assert first.prompt_tokens == second.prompt_tokens == 1005
+    assert (first.cached_tokens, second.cached_tokens) == (0, 1004)
+    assert first.prompt_seconds == pytest.approx(0.1005)
+    assert second.prompt_seconds == pytest.approx(0.0001)
+    assert took < 0.09
+
+
+def test_server_without_a_prefix_cache_evaluates_every_prompt_in_full() -> None:
+    engine = SimulatedEngine(INSTANT)
+
+    assert [answer(engine, work(DOCUMENT)).cached_tokens for _ in range(2)] == [0, 0]
+
+
+def test_model_that_is_loaded_again_remembers_nothing() -> None:
+    engine = SimulatedEngine(replace(REMEMBERING, seconds=0.0))
+    request = work(DOCUMENT)
+
+    def cached() -> int:
+        return answer(engine, request).cached_tokens
+
+    assert (cached(), cached()) == (0, 1003)
+    asyncio.run(engine.unload(request.signature))
+    assert cached() == 0
+    with pytest.raises(EngineError):
+        answer(engine, work("[[simulate:crash]]"))
+    assert cached() == 0
+
+
+def test_requests_in_flight_together_each_evaluate_their_prefix() -> None:
+    engine = SimulatedEngine(REMEMBERING, slots=2)
+
+    async def story() -> list[WorkOutcome | None]:
+        return await asyncio.gather(*(engine.generate(work(DOCUMENT + word), Listener()) for word in ("one", "two")))
+
+    assert [outcome and outcome.cached_tokens for outcome in asyncio.run(story())] == [0, 0]
+    assert answer(engine, work(DOCUMENT + "six")).cached_tokens > 1000
+
+
+def test_request_that_its_client_leaves_frees_its_slot() -> None:
+    engine = SimulatedEngine(replace(REMEMBERING, prompt_tokens_per_second=10.0))
+
+    async def leave() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(engine.generate(work(DOCUMENT), Listener()), 0.01)
+
+    asyncio.run(leave())
+    engine.behaviour = REMEMBERING
+
+    assert answer(engine, work(DOCUMENT)).cached_tokens == 0
+
+
+def test_prompt_is_rendered_as_system_tools_messages() -> None:
+    tool = {"type": "function", "function": {"name": "weather"}}
+    text = rendered(work("now?", ("user", "then?"), ("system", "be brief"), tools=[tool]))
+
+    places = [text.index(part) for part in ("be brief", "weather", "then?", "now?")]
+    assert places == sorted(places)
+    assert rendered(work("now?", raw_prompt="raw")) == "raw"
+
+
+def test_other_picture_ends_what_two_prompts_share() -> None:
+    messages = [{"role": "user", "content": "what is it?", "images": [picture]} for picture in ("aaaa", "bbbb")]
+
+    assert rendered(work("", messages=messages[:1])) != rendered(work("", messages=messages[1:]))

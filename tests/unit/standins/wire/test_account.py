@@ -7,7 +7,7 @@ import os
 from itertools import pairwise
 from pathlib import Path
 
-from obcd.standins.wire.account import Account, AccountFile, Attempts, prompt_key
+from obcd.standins.wire.account import Account, AccountFile, Attempts, PromptTokens, prompt_key
 
 
 def test_account_counts_busy_waiting_and_their_peaks() -> None:
@@ -83,3 +83,18 @@ def test_what_a_killed_server_saw_is_read_in_its_file(tmp_path: Path) -> None:
         (0, 1, prompt_key("one"), "answered", answered.finished),
     ]
     assert {line["pid"] for line in lines} == {os.getpid()}
+
+
+def test_tokens_of_a_prompt_stand_in_the_account_and_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "account"
+    account = Account(2, Attempts(), file=AccountFile(path))
+    answered, cancelled = account.arrive("one"), account.arrive("two")
+    account.finish(answered, "answered", PromptTokens(evaluated=31, cached=480))
+    account.finish(cancelled, "cancelled")
+
+    shown = [(entry["evaluated_tokens"], entry["cached_tokens"]) for entry in account.requests()["requests"]]
+    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+
+    assert shown == [(31, 480), (None, None)]
+    assert [line.get("cached_tokens") for line in lines] == [None, None, 480, None]
+    assert lines[2]["evaluated_tokens"] == 31
