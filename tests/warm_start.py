@@ -10,6 +10,7 @@ everything else: other programs, other settings of the interpreter, processes wi
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import functools
@@ -31,10 +32,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from obcd.cli.main import COMMANDS
+
+#: Besides the commands: what they import when they run.
 _PRELOADED = (
-    "obcd.cli.daemon.coordinator", "obcd.coordinator.daemon", "obcd.workers.worker", "obcd.spool.outbox.publication",
-    "obcd.standins.serve", "obcd.cli.measure.standins", "obcd.cli.jobs.submit", "obcd.cli.jobs.status",
-    "obcd.cli.jobs.batch",
+    "obcd.coordinator.daemon", "obcd.workers.worker", "obcd.spool.outbox.publication", "obcd.standins.serve",
+    "obcd.cli.live",
 )  # fmt: skip
 _SOURCES = Path(__file__).resolve().parent.parent
 _PR_SET_CHILD_SUBREAPER = 36
@@ -42,6 +45,8 @@ _MESSAGE_BYTES = 200_000
 #: What an interpreter reads once, at its start. obcd itself reads NOTIFY_SOCKET when it is imported.
 _READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "NOTIFY_SOCKET")
 _guard = threading.Lock()
+#: The exit code of a fork, once it is known.
+_exit_code: int | None = None
 
 
 class WarmProcess(subprocess.Popen[Any]):
@@ -109,7 +114,8 @@ def serve(fd: int) -> None:
     """Be the preloaded process: fork for each request; in the fork, return as the process that was asked for."""
     channel = socket.socket(fileno=fd)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in _PRELOADED:
+    atexit.register(_leave)  # the first to be registered is the last to be called
+    for name in (*(place.attribute.partition(":")[0] for place in COMMANDS.values()), *_PRELOADED):
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
@@ -122,7 +128,7 @@ def serve(fd: int) -> None:
         if not between:
             pid = os.fork()
             if not pid:
-                _become(message, files)
+                _run(message, files)
                 return
             os.write(writing, b"%d" % pid)
             os._exit(0)
@@ -130,6 +136,27 @@ def serve(fd: int) -> None:
         channel.send(os.read(reading, 100))
         for number in (reading, writing, *files):
             os.close(number)
+
+
+def _run(request: bytes, files: Sequence[int]) -> None:
+    """Run what was asked for, and note with which code it ends; any other error is the interpreter's to report."""
+    global _exit_code  # noqa: PLW0603 - one process has one
+    try:
+        _become(request, files)
+        _exit_code = 0
+    except SystemExit as end:
+        _exit_code = end.code if isinstance(end.code, int) else None
+        raise
+
+
+def _leave() -> None:
+    """End the fork at once: the interpreter would free a thousand modules one by one, longer than a command runs."""
+    if _exit_code is None:
+        return
+    with contextlib.suppress(OSError, ValueError):  # what cannot be written, the interpreter tries again and reports
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+        os._exit(_exit_code)
 
 
 def _become(request: bytes, files: Sequence[int]) -> None:
