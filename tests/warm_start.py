@@ -44,6 +44,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 _MESSAGE_BYTES = 200_000
 #: What an interpreter reads once, at its start. obcd itself reads NOTIFY_SOCKET when it is imported.
 _READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "NOTIFY_SOCKET")
+#: Of these, the one that may differ: folders before our own, with stand-ins of modules that obcd imports when needed.
+_PATH = "PYTHONPATH"
 _guard = threading.Lock()
 #: The exit code of a fork, once it is known.
 _exit_code: int | None = None
@@ -71,11 +73,18 @@ def _is_forkable(command: Sequence[str], environment: Mapping[str, str] | None) 
     is_ours = command[0] == sys.executable and (list(command[1:3]) == ["-m", "obcd"] or command[1] == "-c")
     if not is_ours or environment is None or "OBCD_TEST_COLD" in os.environ:
         return False
-    return _settings(environment) == _settings({**os.environ, "PYTHONPATH": str(_SOURCES)})
+    *others, last = _search_path(environment)
+    if last != str(_SOURCES) or any(Path(folder, "sitecustomize.py").exists() for folder in others):
+        return False
+    return _settings(environment) == _settings(os.environ)
 
 
 def _settings(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name.startswith(_READ_AT_START)}
+    return {name: value for name, value in environment.items() if name.startswith(_READ_AT_START) and name != _PATH}
+
+
+def _search_path(environment: Mapping[str, str]) -> list[str]:
+    return environment.get(_PATH, "").split(os.pathsep)
 
 
 @functools.cache
@@ -126,8 +135,10 @@ def serve(fd: int) -> None:
         reading, writing = os.pipe()
         between = os.fork()
         if not between:
-            pid = os.fork()
+            parent, pid = os.getpid(), os.fork()
             if not pid:
+                while os.getppid() == parent:  # whoever asks to be ended with its parent means the tests
+                    time.sleep(0.0005)
                 _run(message, files)
                 return
             os.write(writing, b"%d" % pid)
@@ -173,7 +184,7 @@ def _become(request: bytes, files: Sequence[int]) -> None:
     os.environ.update(environment)
     time.tzset()
     os.chdir(cwd)
-    sys.path[0] = "" if command[1] == "-c" else cwd
+    sys.path[:1] = ["" if command[1] == "-c" else cwd, *_search_path(environment)[:-1]]
     util.spawnv_passfds = _fork_passing  # type: ignore[assignment]
     sys.orig_argv = command
     sys.argv = ["-c" if command[1] == "-c" else "", *command[3:]]
