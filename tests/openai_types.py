@@ -5,7 +5,7 @@ Only a test that uses them imports them: that takes a second, in each process th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from obcd.core.request.records import Kind
 
@@ -25,5 +25,5 @@ def check_body(kind: Kind, document: object) -> None:
     from openai.types import Completion, CreateEmbeddingResponse  # noqa: PLC0415
     from openai.types.chat import ChatCompletion  # noqa: PLC0415
 
-    types = {Kind.CHAT: ChatCompletion, Kind.COMPLETE: Completion, Kind.EMBED: CreateEmbeddingResponse}
+    types: dict[Kind, Any] = {Kind.CHAT: ChatCompletion, Kind.COMPLETE: Completion, Kind.EMBED: CreateEmbeddingResponse}
     types[kind].model_validate(document, strict=True)
