@@ -10,6 +10,7 @@ everything else: other programs, other settings of the interpreter, processes wi
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import functools
@@ -31,17 +32,23 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from obcd.cli.main import COMMANDS
+
+#: Besides the commands: what they import when they run.
 _PRELOADED = (
-    "obcd.cli.daemon.coordinator", "obcd.coordinator.daemon", "obcd.workers.worker", "obcd.spool.outbox.publication",
-    "obcd.standins.serve", "obcd.cli.measure.standins", "obcd.cli.jobs.submit", "obcd.cli.jobs.status",
-    "obcd.cli.jobs.batch",
+    "obcd.coordinator.daemon", "obcd.workers.worker", "obcd.spool.outbox.publication", "obcd.standins.serve",
+    "obcd.cli.live",
 )  # fmt: skip
 _SOURCES = Path(__file__).resolve().parent.parent
 _PR_SET_CHILD_SUBREAPER = 36
 _MESSAGE_BYTES = 200_000
 #: What an interpreter reads once, at its start. obcd itself reads NOTIFY_SOCKET when it is imported.
 _READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "NOTIFY_SOCKET")
+#: Of these, the one that may differ: folders before our own, with stand-ins of modules that obcd imports when needed.
+_PATH = "PYTHONPATH"
 _guard = threading.Lock()
+#: The exit code of a fork, once it is known.
+_exit_code: int | None = None
 
 
 class WarmProcess(subprocess.Popen[Any]):
@@ -66,11 +73,18 @@ def _is_forkable(command: Sequence[str], environment: Mapping[str, str] | None) 
     is_ours = command[0] == sys.executable and (list(command[1:3]) == ["-m", "obcd"] or command[1] == "-c")
     if not is_ours or environment is None or "OBCD_TEST_COLD" in os.environ:
         return False
-    return _settings(environment) == _settings({**os.environ, "PYTHONPATH": str(_SOURCES)})
+    *others, last = _search_path(environment)
+    if last != str(_SOURCES) or any(Path(folder, "sitecustomize.py").exists() for folder in others):
+        return False
+    return _settings(environment) == _settings(os.environ)
 
 
 def _settings(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name.startswith(_READ_AT_START)}
+    return {name: value for name, value in environment.items() if name.startswith(_READ_AT_START) and name != _PATH}
+
+
+def _search_path(environment: Mapping[str, str]) -> list[str]:
+    return environment.get(_PATH, "").split(os.pathsep)
 
 
 @functools.cache
@@ -109,7 +123,8 @@ def serve(fd: int) -> None:
     """Be the preloaded process: fork for each request; in the fork, return as the process that was asked for."""
     channel = socket.socket(fileno=fd)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in _PRELOADED:
+    atexit.register(_leave)  # the first to be registered is the last to be called
+    for name in (*(place.attribute.partition(":")[0] for place in COMMANDS.values()), *_PRELOADED):
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
@@ -120,9 +135,11 @@ def serve(fd: int) -> None:
         reading, writing = os.pipe()
         between = os.fork()
         if not between:
-            pid = os.fork()
+            parent, pid = os.getpid(), os.fork()
             if not pid:
-                _become(message, files)
+                while os.getppid() == parent:  # whoever asks to be ended with its parent means the tests
+                    time.sleep(0.0005)
+                _run(message, files)
                 return
             os.write(writing, b"%d" % pid)
             os._exit(0)
@@ -130,6 +147,27 @@ def serve(fd: int) -> None:
         channel.send(os.read(reading, 100))
         for number in (reading, writing, *files):
             os.close(number)
+
+
+def _run(request: bytes, files: Sequence[int]) -> None:
+    """Run what was asked for, and note with which code it ends; any other error is the interpreter's to report."""
+    global _exit_code  # noqa: PLW0603 - one process has one
+    try:
+        _become(request, files)
+        _exit_code = 0
+    except SystemExit as end:
+        _exit_code = end.code if isinstance(end.code, int) else None
+        raise
+
+
+def _leave() -> None:
+    """End the fork at once: the interpreter would free a thousand modules one by one, longer than a command runs."""
+    if _exit_code is None:
+        return
+    with contextlib.suppress(OSError, ValueError):  # what cannot be written, the interpreter tries again and reports
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+        os._exit(_exit_code)
 
 
 def _become(request: bytes, files: Sequence[int]) -> None:
@@ -146,7 +184,7 @@ def _become(request: bytes, files: Sequence[int]) -> None:
     os.environ.update(environment)
     time.tzset()
     os.chdir(cwd)
-    sys.path[0] = "" if command[1] == "-c" else cwd
+    sys.path[:1] = ["" if command[1] == "-c" else cwd, *_search_path(environment)[:-1]]
     util.spawnv_passfds = _fork_passing  # type: ignore[assignment]
     sys.orig_argv = command
     sys.argv = ["-c" if command[1] == "-c" else "", *command[3:]]

@@ -63,6 +63,8 @@ class Host:
         self._listening.start()
         base = make_environment(folder, XDG_STATE_HOME=str(folder / "state"), NOTIFY_SOCKET=str(folder / "notify"))
         self.environment = self.stand_ins.environment(base)
+        #: That of a person's commands: only what systemd started is to notify it.
+        self.commands = {name: value for name, value in self.environment.items() if name != "NOTIFY_SOCKET"}
         self._log = folder / "host.log"
         self.process = self.start()
 
@@ -73,7 +75,7 @@ class Host:
         return self.process
 
     def run(self, *arguments: object, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
-        return run_obcd(self.environment, "host", *arguments, "--runtime", self.runtime, timeout=timeout)
+        return run_obcd(self.commands, "host", *arguments, "--runtime", self.runtime, timeout=timeout)
 
     def _listen(self) -> None:
         """Take messages as systemd does, always: few fit into the socket, and a sender would wait."""
@@ -418,7 +420,7 @@ def test_endpoints_are_the_table_of_the_coordinator(host: Host) -> None:
 
 def test_without_a_host_every_command_says_so(host: Host, tmp_path: Path) -> None:
     for command in (("status",), ("restart", "0"), ("pull", "llama3.2")):
-        done = run_obcd(host.environment, "host", *command, "--runtime", tmp_path / "none")
+        done = run_obcd(host.commands, "host", *command, "--runtime", tmp_path / "none")
         assert (done.returncode, done.stderr.count("\n")) == (6, 1)
         assert wording("no-obcd-host-runs-here") in done.stderr
 

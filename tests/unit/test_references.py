@@ -56,10 +56,10 @@ class Text(NamedTuple):
     words: str
 
 
-def prose_of(path: Path) -> Iterator[Text]:
-    """Yield the docstrings and comments of a module that refer to something."""
+def prose_of(path: Path, *patterns: re.Pattern[str]) -> Iterator[Text]:
+    """Yield the docstrings and comments of a module in which one of the patterns occurs."""
     source, file = path.read_text("utf-8"), str(path.relative_to(ROOT))
-    if not any(pattern.search(source) for pattern in (PATH, DOTTED, POINTER)):
+    if not any(pattern.search(source) for pattern in patterns):
         return
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -155,10 +155,9 @@ def lost_names(text: Text) -> Iterator[str]:
         is_file = not FILE_ENDS.isdisjoint(dotted.lower().split("."))
         if not is_file and not is_foreign(dotted.split(".")[0]) and not resolves(dotted, path):
             yield f"{text.file}:{text.line}: `{dotted}`"
-    known = modules().keys() | names_in(path).union(*(names_in(ROOT / settings) for settings in SETTINGS))
     for found in POINTER.finditer(text.words):
-        is_value = f'"{found[1]}"' in path.read_text("utf-8")
-        if found[1] not in known and not is_value:
+        is_known = found[1] in modules() or any(found[1] in names_in(ROOT / file) for file in (text.file, *SETTINGS))
+        if not is_known and f'"{found[1]}"' not in path.read_text("utf-8"):
             yield f"{text.file}:{text.line}: `{found[1]}`"
 
 
@@ -174,13 +173,13 @@ def test_what_a_document_refers_to_is_there(path: Path) -> None:
 
 
 def test_files_that_docstrings_and_comments_refer_to_are_there() -> None:
-    prose = (text for path in sources("obcd", "tests") for text in prose_of(path))
+    prose = (text for path in sources("obcd", "tests") for text in prose_of(path, PATH))
 
     assert [lost for text in prose for lost in lost_paths(text)] == []
 
 
 def test_names_that_docstrings_and_comments_refer_to_are_there() -> None:
-    prose = (text for path in sources("obcd") for text in prose_of(path))
+    prose = (text for path in sources("obcd") for text in prose_of(path, DOTTED, POINTER))
 
     assert [lost for text in prose for lost in lost_names(text)] == []
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -29,7 +31,8 @@ from tests.golden.wording import wording
 PYTHON = "/opt/obcd/bin/python"
 
 
-def items_of(machine: Machine) -> dict[str, Item]:
+@functools.cache
+def items_of(machine: Machine) -> Mapping[str, Item]:
     return {item.path: item for item in make_plan(machine, PYTHON).items}
 
 

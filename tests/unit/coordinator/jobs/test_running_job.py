@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from openai.types import Batch
 
 from obcd.coordinator.jobs.running_job import RunningJob, time_to_go
 from obcd.coordinator.view import JobState
@@ -15,6 +14,7 @@ from obcd.core.request.records import JobSettings, Signature
 from obcd.core.scheduling.backlog import Backlog
 from obcd.errors import IllegalMoveError
 from obcd.spool.job.job_folder import JobHeader
+from tests.openai_types import check_batch
 
 
 def job(requests: int, answered: int, seconds: float) -> RunningJob:
@@ -29,7 +29,7 @@ def test_progress_of_a_file_of_openais_lines_holds_the_batch_object() -> None:
     running, plain = job(10, 4, 2.0), job(10, 4, 2.0)
     running.header = replace(running.header, asks="/v1/embeddings", accepted_at=1795373853.5)
 
-    batch = Batch.model_validate(running.view(0.0).batch, strict=True)
+    batch = check_batch(running.view(0.0).batch)
 
     assert (batch.status, batch.endpoint, batch.created_at) == ("in_progress", "/v1/embeddings", 1795373853)
     assert batch.request_counts is not None

@@ -202,13 +202,13 @@ def test_tag_in_a_value_is_text() -> None:
 )
 @pytest.mark.parametrize("prefix", ["x", "x[", 'x{"', "[1,"])
 def test_hostile_text_takes_linear_time(prefix: str, unit: str) -> None:
-    text = prefix + unit * (50_000 // len(unit))
+    text = prefix + unit * (30_000 // len(unit))
 
     started = time.process_time()
     find_json(text)
 
     # A second scan of the rest for each unit would take longer by far.
-    assert time.process_time() - started < 2.5
+    assert time.process_time() - started < 1.5
 
 
 @pytest.mark.parametrize(

@@ -233,11 +233,11 @@ def test_memory_does_not_grow_with_the_answers(
         with open(tmp_path / "out", "wb") as stream, closing(kind(stream, (), tmp_path)) as writer:
             tracemalloc.start()
             for number in range(count):
-                writer.add({"a": "x" * 500, "n": number}, ANSWER)
+                writer.add({"a": "x" * 2500, "n": number}, ANSWER)
             writer.finish()
             most = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
         return most
 
     peak(10)  # what is imported at the first time
-    assert peak(4000) < peak(400) + 2**20
+    assert peak(800) < peak(200) + 2**20

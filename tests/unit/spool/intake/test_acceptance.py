@@ -698,7 +698,7 @@ def test_planned_signatures_are_limited_to_half_as_many(layout: Layout) -> None:
 
 
 def test_planning_needs_no_memory_for_each_line(layout: Layout) -> None:
-    content = prompts(*[50] * 4000, *[5000] * 30)
+    content = prompts(*[50] * 2500, *[5000] * 20)
     peaks = []
     for number, settings in enumerate((SETTINGS, SETTINGS, AUTO)):  # the first one only warms up
         path = put(layout, content)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai.types import Batch
 
 from obcd.results.reading.answers import Answer, read_answers, read_failures
 from obcd.results.reading.seed_files import write_response_files
@@ -19,6 +18,7 @@ from obcd.spool.inbox.control import ControlVerb
 from obcd.spool.job.job_folder import JobHeader
 from obcd.spool.outbox.publication import publish
 from tests.golden.wording import wording
+from tests.openai_types import check_batch
 from tests.unit.spool.spools import accept_bytes, answer, failure, lines_of, record
 
 HELLO = {"messages": [{"role": "user", "content": "Hello"}]}
@@ -70,7 +70,7 @@ def test_every_line_of_a_batch_is_told_in_openais_shape(folder: Path) -> None:
 def test_manifest_holds_the_batch_object(folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_bytes())
 
-    batch = Batch.model_validate(manifest["batch"], strict=True)
+    batch = check_batch(manifest["batch"])
     assert (batch.id, batch.status, batch.endpoint) == ("batch_job1", "completed", "/v1/chat/completions")
     assert batch.request_counts is not None
     assert (batch.request_counts.total, batch.request_counts.completed, batch.request_counts.failed) == (7, 3, 4)
@@ -85,7 +85,7 @@ def test_cancelled_job_is_a_cancelled_batch(layout: Layout) -> None:
 
     folder = publish(layout, "job1", {})
 
-    batch = Batch.model_validate(json.loads((folder / "manifest.json").read_bytes())["batch"], strict=True)
+    batch = check_batch(json.loads((folder / "manifest.json").read_bytes())["batch"])
     assert (batch.status, batch.completed_at) == ("cancelled", None)
     assert batch.cancelled_at is not None
     (error,) = lines_of(folder / "errors.jsonl")
