@@ -51,7 +51,7 @@ class Backlog:
         *,
         larger: Mapping[int, int] | None = None,
         sizes: bytes = b"",
-        lanes: LaneIndex | None = None,  # noqa: ARG002
+        lanes: LaneIndex | None = None,
         limit: int,
         submitter: int = 0,
         rank: Rank = COMMON,

@@ -411,9 +411,7 @@ class Reader:
             self._bad_line(error)
         for answer in range(answers):
             self._files["index"].write(pack_place(Place(offset, min(length, 2**32 - 1), self.lines, number, answer)))
-        is_new = self._compare(request, answers)
-        if self._prefixes is not None and is_new and request is not None and request.kind is not Kind.EMBED:
-            self._prefixes.take(request, self._bases[number], self.requests, answers)
+        self._compare(request, number, answers)
         self.requests += answers
 
     def _parse(self, raw: bytes) -> Request:
@@ -431,17 +429,18 @@ class Reader:
             note_unobeyed(self.unobeyed, request)
         return request
 
-    def _compare(self, request: Request | None, answers: int) -> bool:
-        """With `dedupe`, write the first equal request of each of these; a bad line is equal to no other.
+    def _compare(self, request: Request | None, number: int, answers: int) -> None:
+        """Compare a request with the earlier ones: whether it is equal to one (`dedupe`), and whether it begins alike.
 
-        Returns:
-            Whether they are sent.
+        A bad line is equal to no other.
         """
-        if self._sames is None:
-            return True
-        firsts = [self._sames.take(self._digest(request, answer, answers)) for answer in range(answers)]
-        self._files[FIRSTS].write(array("I", firsts).tobytes())
-        return firsts[0] == self.requests
+        if self._sames is not None:
+            firsts = [self._sames.take(self._digest(request, answer, answers)) for answer in range(answers)]
+            self._files[FIRSTS].write(array("I", firsts).tobytes())
+            if firsts[0] != self.requests:  # it is not sent
+                return
+        if self._prefixes is not None and request is not None and request.kind is not Kind.EMBED:
+            self._prefixes.take(request, self._bases[number], self.requests, answers)
 
     @property
     def same(self) -> int:

@@ -1,9 +1,9 @@
 """Choose lanes from the shared beginnings of a job's prompts: by what a server evaluates with them and without. Pure.
 
-A part of a prompt that a share `q` of all requests of a signature has is in a slot's cache with the probability `q`, whoever
-served the slot before, except for the first requests, which all slots evaluate at the same time. So each time a slot turns
-to other requests, `1 - q` of the part is evaluated again. From the leaves
-of the tree to its roots, one lane for all requests below a node is compared with the lanes that were chosen below it:
+If a share `q` of all requests of a signature has a part of the prompt, a slot's cache holds it with the probability `q`,
+whoever was served there before; except for the first requests, which all slots evaluate at the same time. So `1 - q` of the
+part is evaluated again each time a slot turns to other requests. From the leaves of the tree to its roots, one lane for all
+requests below a node is compared with the lanes that were chosen below it:
 
     one lane       the node's part once, and each part below as often as requests without it may come between
     several lanes  the node's part once, and `1 - q` of it for each further lane; the parts below as they were chosen
@@ -46,7 +46,7 @@ def choose_lanes(tree: PrefixTree, requests: int, column: Sequence[int] = b"") -
         column: By ordinal, the number of its signature, if requests of one root can have different ones: a lane has
             requests of one signature.
     """
-    if len(tree.parents) <= 2 or all(node == parent for node, parent in enumerate(tree.parents)):  # noqa: PLR2004
+    if len(tree.parents) <= 2 or all(node == parent for node, parent in enumerate(tree.parents)):
         return None
     return _numbered(tree, _Choice(tree).lanes(), requests, column)
 

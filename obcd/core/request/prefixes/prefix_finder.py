@@ -1,7 +1,7 @@
 """Find requests whose prompts begin alike, while they are read: one look at each text, and no second reading. Pure.
 
-The beginnings form a tree for each signature. A node is a beginning that at least two requests share, cut to a multiple of
-`STEP` characters; its children differ in the next `STEP` characters. Texts are not kept: a hash table holds, for each
+The beginnings form a tree for each signature. A node is a beginning that at least two requests share, cut to a multiple
+of `STEP` characters; its children differ in the next `STEP` characters. Texts are not kept: a hash table holds, for each
 node and each hash of its next characters, the child, or the only request that goes on in this way.
 
     root ──"Contract 1 …"──► node, 2048 characters ──"What is the …"──► request 0
@@ -15,7 +15,7 @@ find how long two of them are equal. Time is linear in the length of the texts.
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from obcd.core.request.prefixes.prompt_text import prompt_text
 from obcd.core.request.records import Request
@@ -61,13 +61,15 @@ class _Root:
     Attributes:
         common: The beginning of all their texts.
         node: That beginning, cut to a multiple of `FIRST`.
+        end: The last of the characters by which its children differ.
     """
 
-    __slots__ = ("common", "node")
+    __slots__ = ("common", "end", "node")
 
     def __init__(self, common: str, node: _Node) -> None:
         self.common = common
         self.node = node
+        self.end = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +84,9 @@ class PrefixTree:
             the job.
     """
 
-    parents: array[int] = field(default_factory=lambda: array("I", [0]))
-    sizes: array[int] = field(default_factory=lambda: array("I", [0]))
-    places: array[int] = field(default_factory=lambda: array("I"))
+    parents: array[int]
+    sizes: array[int]
+    places: array[int]
 
 
 class PrefixFinder:
@@ -97,7 +99,8 @@ class PrefixFinder:
     def __init__(self, system: str | None = None) -> None:
         self._system = system
         self._roots: dict[int, _Root] = {}
-        self._tree = PrefixTree()
+        #: The lists of `PrefixTree`.
+        self._parents, self._sizes, self._places = array("I", [0]), array("I", [0]), array("I")
         #: {hash of a node and its next characters: the child, or the only request}, newer and older entries
         self._new: dict[int, _Node | int] = {}
         self._old: dict[int, _Node | int] = {}
@@ -115,34 +118,32 @@ class PrefixFinder:
             ordinal: The ordinal of its first answer.
             answers: How many answers it gets: as many requests with the same prompt.
         """
-        text = prompt_text(request, self._system)
-        if len(text) > MOST_CHARACTERS:
+        text, root, places = prompt_text(request, self._system), self._roots.get(signature), self._places
+        if root is None or len(text) > MOST_CHARACTERS or not text.startswith(root.common):
             text = text[:MOST_CHARACTERS]
-        root = self._roots.get(signature)
-        if root is None:
-            self._roots[signature] = root = _Root(text, self._add_root(len(text)))
-        if not text.startswith(root.common):
-            self._shorten_common(root, text)
-        node, places = root.node, self._tree.places
+            root = self._find_root(signature, text)
         if len(places) < ordinal:
             places.frombytes(bytes(places.itemsize * (ordinal - len(places))))
-        end = node.length + FIRST
-        if len(text) < end:
-            places.extend([node.number] * answers)
-            return
-        key = hash((node.key, text[node.length : end]))
-        if answers == 1 and key not in self._new and key not in self._old:  # shares nothing: the shortest way
-            self._put(key, ordinal)
-        else:
-            node = self._descend(node, key, text, ordinal, answers)
-        places.extend([node.number] * answers)
-        self._keep(ordinal, text)
+        node, end = root.node, root.end
+        if len(text) >= end:
+            key = hash((node.key, text[node.length : end]))
+            if answers == 1 and key not in self._new and key not in self._old:  # shares nothing: the shortest way
+                self._new[key] = ordinal
+            else:
+                node = self._descend(node, key, text, ordinal, answers)
+            self._texts[ordinal] = text
+            self._room -= len(text)
+            if self._room < 0:
+                self._make_room()
+        places.append(node.number)
+        if answers > 1:
+            places.extend([node.number] * (answers - 1))
 
     def finish(self) -> PrefixTree:
         """Return the tree of all requests."""
         for root in self._roots.values():
-            self._tree.sizes[root.node.number] = _size(root.common, len(root.common))
-        return self._tree
+            self._sizes[root.node.number] = _size(root.common, len(root.common))
+        return PrefixTree(self._parents, self._sizes, self._places)
 
     def _descend(self, node: _Node, key: int, text: str, ordinal: int, answers: int) -> _Node:
         """Follow a text to the lowest node that it shares, and add what is new there.
@@ -156,7 +157,7 @@ class PrefixFinder:
             found = self._get(key)
             if found is None:
                 if answers == 1:
-                    self._put(key, ordinal)
+                    self._new[key] = ordinal
                     return node
                 return self._add_node(node, key, end, text, len(text) // STEP * STEP, ordinal)  # its answers share it
             if isinstance(found, int):
@@ -176,9 +177,9 @@ class PrefixFinder:
         known = self._text_of(other)
         length = end if known is None else _shared(text, known, end)
         node = self._add_node(above, key, end, text, length, ordinal)
-        self._tree.places[other] = node.number
+        self._places[other] = node.number
         if known is not None and len(known) >= length + STEP:
-            self._put(hash((node.key, known[length : length + STEP])), other)
+            self._new[hash((node.key, known[length : length + STEP]))] = other
         return node
 
     def _divide(self, above: _Node, key: int, end: int, text: str, ordinal: int, below: _Node) -> _Node:
@@ -187,11 +188,21 @@ class PrefixFinder:
         if known is None:  # unknown how much they share beyond the key: nothing more counts from now on
             below.key, below.length, below.edge, below.last = self._unused, end, hash(""), ordinal
             self._unused -= 1
-            self._tree.sizes[below.number] = _size(text, end)
+            self._sizes[below.number] = _size(text, end)
             return below
         node = self._add_node(above, key, end, text, _shared(text, known, end), ordinal)
         self._insert(below, node, known, STEP)
         return node
+
+    def _find_root(self, signature: int, text: str) -> _Root:
+        """Return the root for a text; what it does not share with all others no longer counts as common."""
+        root = self._roots.get(signature)
+        if root is None:
+            self._roots[signature] = root = _Root(text, self._add_root(len(text)))
+        elif not text.startswith(root.common):
+            self._shorten_common(root, text)
+        root.end = root.node.length + FIRST
+        return root
 
     def _shorten_common(self, root: _Root, text: str) -> None:
         """Shorten what all texts of a signature share; what all but this one share becomes a node."""
@@ -200,9 +211,9 @@ class PrefixFinder:
         if len(root.common) >= below.length:
             return
         root.node = self._add_root(len(root.common))
-        self._tree.sizes[below.number] = _size(common, below.length)
+        self._sizes[below.number] = _size(common, below.length)
         below.last = self._unused
-        self._keep(below.last, common)
+        self._texts[below.last] = common
         self._unused -= 1
         self._insert(below, root.node, common, FIRST)
 
@@ -214,45 +225,40 @@ class PrefixFinder:
             step: How many characters the key of a child of `above` covers.
         """
         end = above.length + step
-        self._tree.parents[below.number] = above.number
+        self._parents[below.number] = above.number
         below.edge = hash(text[end : below.length])
-        self._put(hash((above.key, text[above.length : end])), below)
+        self._new[hash((above.key, text[above.length : end]))] = below
 
     def _add_root(self, length: int) -> _Node:
-        number = self._add_number(len(self._tree.parents), 0)
+        number = self._add_number(len(self._parents), 0)
         return _Node(number, length // FIRST * FIRST, 0, -1)
 
     def _add_node(self, above: _Node, key: int, end: int, text: str, length: int, ordinal: int) -> _Node:
         node = _Node(self._add_number(above.number, _size(text, length)), length, hash(text[end:length]), ordinal)
-        self._put(key, node)
+        self._new[key] = node
         return node
 
     def _add_number(self, above: int, size: int) -> int:
-        self._tree.parents.append(above)
-        self._tree.sizes.append(size)
-        return len(self._tree.parents) - 1
+        self._parents.append(above)
+        self._sizes.append(size)
+        return len(self._parents) - 1
 
     def _get(self, key: int) -> _Node | int | None:
         found = self._new.get(key)
         if found is None:
             found = self._old.get(key)
             if found is not None:
-                self._put(key, found)
+                self._new[key] = found
         return found
-
-    def _put(self, key: int, value: _Node | int) -> None:
-        self._new[key] = value
-        if len(self._new) >= ENTRIES:
-            self._old, self._new = self._new, {}
 
     def _text_of(self, ordinal: int) -> str | None:
         return self._texts.get(ordinal) or self._old_texts.get(ordinal)
 
-    def _keep(self, ordinal: int, text: str) -> None:
-        self._texts[ordinal] = text
-        self._room -= len(text)
-        if self._room < 0:
-            self._old_texts, self._texts, self._room = self._texts, {}, KEPT_CHARACTERS
+    def _make_room(self) -> None:
+        """Forget the older texts, and the older entries if there are too many: a text adds at most a few of them."""
+        self._old_texts, self._texts, self._room = self._texts, {}, KEPT_CHARACTERS
+        if len(self._new) >= ENTRIES:
+            self._old, self._new = self._new, {}
 
 
 def _shared(text: str, other: str, start: int, step: int = STEP) -> int:

@@ -26,7 +26,7 @@ def prompt_text(request: Request, system: str | None = None) -> str:
         request.system is None
         and request.tools is None
         and len(messages) == 1
-        and len(messages[0]) == 2  # noqa: PLR2004 - role and content
+        and len(messages[0]) == 2
         and messages[0]["role"] == "user"
     ):
         return request.prompt  # as most requests are: no copy
