@@ -1,8 +1,8 @@
 """Find requests whose prompts begin alike, while they are read: one look at each text, and no second reading. Pure.
 
 The beginnings form a tree for each signature. A node is a beginning that at least two requests share, cut to a multiple
-of `STEP` characters; its children differ in the next `STEP` characters. Texts are not kept: a hash table holds, for each
-node and each hash of its next characters, the child, or the only request that goes on in this way.
+of `STEP` characters; its children differ in the next `STEP` characters. Texts are not kept: a hash table holds, for
+each node and each hash of its next characters, the child, or the only request that goes on in this way.
 
     root ──"Contract 1 …"──► node, 2048 characters ──"What is the …"──► request 0
                                                    ──"Who signs …"────► request 1
