@@ -9,6 +9,7 @@ The order of requests follows from it, and nothing else: without a valid file a 
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from array import array
@@ -47,7 +48,9 @@ def read_lanes(folder: Path, requests: int) -> LaneIndex | None:
             magic, checksum, count, lanes = _HEAD.unpack(head)
             if magic != _MAGIC or count != requests or not 0 < lanes <= requests:
                 return None
-            body = file.read(4 * (requests + lanes) + 1)
+            if os.fstat(file.fileno()).st_size != _HEAD.size + 4 * (requests + lanes):
+                return None
+            body = file.read()
     except OSError:
         return None
     if len(body) != 4 * (requests + lanes) or zlib.crc32(body) != checksum:

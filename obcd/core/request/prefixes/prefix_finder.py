@@ -44,13 +44,15 @@ class _Node:
         length: Of the beginning, in characters.
         edge: Hash of the part of it that the key of its entry does not cover.
         last: The latest request with this beginning: its text is the likeliest to be kept.
+        step: How many characters beyond it tell its children apart; more for a node that is or was a root.
     """
 
-    __slots__ = ("edge", "key", "last", "length", "number")
+    __slots__ = ("edge", "key", "last", "length", "number", "step")
 
-    def __init__(self, number: int, length: int, edge: int, last: int) -> None:
+    def __init__(self, number: int, length: int, edge: int, last: int, step: int = STEP) -> None:
         self.number = self.key = number
         self.length = length
+        self.step = step
         self.edge = edge
         self.last = last
 
@@ -152,7 +154,7 @@ class PrefixFinder:
             node: The root.
             key: Of the first characters below it.
         """
-        end = node.length + FIRST
+        end = node.length + node.step
         for _ in range(MOST_NODES):
             found = self._get(key)
             if found is None:
@@ -166,7 +168,7 @@ class PrefixFinder:
                 node, node.last = found, ordinal
             else:
                 node = self._divide(node, key, end, text, ordinal, found)
-            end = node.length + STEP
+            end = node.length + node.step
             if len(text) < end:
                 break
             key = hash((node.key, text[node.length : end]))
@@ -191,7 +193,7 @@ class PrefixFinder:
             self._sizes[below.number] = _size(text, end)
             return below
         node = self._add_node(above, key, end, text, _shared(text, known, end), ordinal)
-        self._insert(below, node, known, STEP)
+        self._insert(below, node, known)
         return node
 
     def _find_root(self, signature: int, text: str) -> _Root:
@@ -201,7 +203,7 @@ class PrefixFinder:
             self._roots[signature] = root = _Root(text, self._add_root(len(text)))
         elif not text.startswith(root.common):
             self._shorten_common(root, text)
-        root.end = root.node.length + FIRST
+        root.end = root.node.length + root.node.step
         return root
 
     def _shorten_common(self, root: _Root, text: str) -> None:
@@ -215,23 +217,22 @@ class PrefixFinder:
         below.last = self._unused
         self._texts[below.last] = common
         self._unused -= 1
-        self._insert(below, root.node, common, FIRST)
+        self._insert(below, root.node, common)
 
-    def _insert(self, below: _Node, above: _Node, text: str, step: int) -> None:
+    def _insert(self, below: _Node, above: _Node, text: str) -> None:
         """Make a node the child of another one.
 
         Args:
             text: One that has the beginning of `below`.
-            step: How many characters the key of a child of `above` covers.
         """
-        end = above.length + step
+        end = above.length + above.step
         self._parents[below.number] = above.number
         below.edge = hash(text[end : below.length])
         self._new[hash((above.key, text[above.length : end]))] = below
 
     def _add_root(self, length: int) -> _Node:
         number = self._add_number(len(self._parents), 0)
-        return _Node(number, length // FIRST * FIRST, 0, -1)
+        return _Node(number, length // FIRST * FIRST, 0, -1, FIRST)
 
     def _add_node(self, above: _Node, key: int, end: int, text: str, length: int, ordinal: int) -> _Node:
         node = _Node(self._add_number(above.number, _size(text, length)), length, hash(text[end:length]), ordinal)

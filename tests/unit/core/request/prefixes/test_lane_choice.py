@@ -57,6 +57,14 @@ def test_one_line_without_the_header_does_not_make_one_lane_of_the_others() -> N
     assert groups(lanes) == by_document(SHUFFLED)
 
 
+def test_documents_are_known_again_after_a_line_without_the_header() -> None:
+    first = texts(INTERLEAVED[:30], header := words(6000))
+
+    lanes = found(map(prompt, [*first, words(900), *texts(INTERLEAVED[30:], header)]))
+
+    assert [len(ordinals) for ordinals in groups(lanes)] == [6] * 10
+
+
 def test_one_document_or_nothing_in_common_makes_no_lane() -> None:
     assert found(prompt(DOCUMENTS[0] + question) for question in QUESTIONS) is None
     assert found(map(prompt, DOCUMENTS)) is None
