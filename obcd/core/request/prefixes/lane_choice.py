@@ -1,7 +1,7 @@
 """Choose lanes from the shared beginnings of a job's prompts: by what a server evaluates with them and without. Pure.
 
 If a share `q` of all requests of a signature has a part of the prompt, a slot's cache holds it with the probability
-`q`, whoever was served there before; except for the first requests, which all slots evaluate at the same time. So
+`q`, whatever it served before; except for the first requests, which all slots evaluate at the same time. So
 `1 - q` of the part is evaluated again each time a slot turns to other requests. From the leaves of the tree to its
 roots, one lane for all requests below a node is compared with the lanes that were chosen below it:
 
