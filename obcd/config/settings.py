@@ -116,6 +116,7 @@ Repeat = Literal["run", "skip"]
 Digest = Literal["same", "any"]
 Thoughts = Literal["move", "keep"]
 Empty = Literal["keep", "retry", "fail"]
+PrefixAffinity = Literal["auto", "off"]
 Slots = Annotated[int | Literal["auto"], BeforeValidator(_checked_slots)]
 Context = Annotated[int | Literal["auto"], BeforeValidator(_checked_context)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
@@ -191,6 +192,7 @@ class Requests(Table):
         require_gpu: Whether an endpoint is left out if the model is not completely on its GPU.
         n: How many answers each prompt gets.
         repairs: How often a request is sent again because its answer does not fit its schema.
+        prefix_affinity: Whether requests with the same beginning are sent one after another to the same endpoint.
         pull: Whether hosts that lack a model of the configuration fetch it when a job needs it.
     """
 
@@ -201,6 +203,7 @@ class Requests(Table):
     attempts: int = Field(4, ge=1, le=100)
     slots: Slots = "auto"
     digest: Digest = "same"
+    prefix_affinity: PrefixAffinity = "auto"
     n: int = Field(1, ge=1, le=MAX_COUNT)
     repairs: int = Field(2, ge=0, le=MAX_REPAIRS)
     require_gpu: bool = False
@@ -280,6 +283,7 @@ class Profile(Table):
     aliases: Aliases | None = None
     ignore: Ignore | None = Field(None, strict=False)
     digest: Digest | None = None
+    prefix_affinity: PrefixAffinity | None = None
 
     @model_validator(mode="before")
     @classmethod

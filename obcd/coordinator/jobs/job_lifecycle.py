@@ -286,6 +286,7 @@ class Jobs:
             outcome.column,
             larger=header.larger_numbers(),
             sizes=outcome.sizes,
+            lanes=outcome.lanes,
             limit=header.settings.attempts,
             submitter=header.uid,
             rank=self.controls(header.id).rank,

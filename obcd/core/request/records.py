@@ -78,6 +78,7 @@ PATHS = {Kind.CHAT: "/api/chat", Kind.COMPLETE: "/api/generate", Kind.EMBED: "/a
 #: {key of `JobSettings` that is younger than the format of `job.json`: the value with which it is left out}
 _LATER: Mapping[str, object] = {
     "quotes": None, "ignore": [], "thoughts": "move", "empty": "keep", "drop_last_assistant": False, "files": False,
+    "prefix_affinity": "auto",
 }  # fmt: skip
 
 
@@ -117,6 +118,8 @@ class JobSettings:
         empty: What becomes of an answer that says nothing: `keep` it; `retry` with another seed, as `attempts` allow;
             `fail`.
         drop_last_assistant: Whether a last message of the assistant is not sent, and echoed instead.
+        prefix_affinity: `auto` if requests with the same beginning are sent one after another to the same endpoint,
+            `off` if not.
     """
 
     model: str
@@ -147,6 +150,7 @@ class JobSettings:
     thoughts: str = "move"
     empty: str = "keep"
     drop_last_assistant: bool = False
+    prefix_affinity: str = "auto"
 
     def model_for(self, named: str | None) -> str:
         """Return the model for a line that names one, or none."""

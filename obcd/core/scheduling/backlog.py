@@ -12,6 +12,7 @@ from collections.abc import Set as AbstractSet
 
 from obcd.core.request.records import Signature
 from obcd.core.scheduling.fair_share import COMMON, Rank
+from obcd.core.scheduling.lanes import LaneIndex
 from obcd.core.scheduling.longest_first import LongestFirst
 
 #: States of one request; PENDING waits for a slot, WAITING for its back-off.
@@ -35,6 +36,7 @@ class Backlog:
         larger: {number of a signature: number of the same with a larger context}. Requests for the larger context are
             leased in one pass, when none waits for the other any more: else an endpoint would load the model for each.
         sizes: One byte per ordinal, the size of its line (see `longest_first`); empty if sizes are not used.
+        lanes: The requests that share a long beginning of their prompts; None if there are none.
         limit: Most attempts of one request.
         submitter: The uid of the submitter: submitters take turns.
         rank: Its priority at the start.
@@ -49,6 +51,7 @@ class Backlog:
         *,
         larger: Mapping[int, int] | None = None,
         sizes: bytes = b"",
+        lanes: LaneIndex | None = None,
         limit: int,
         submitter: int = 0,
         rank: Rank = COMMON,

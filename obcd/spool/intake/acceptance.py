@@ -301,6 +301,7 @@ def _copy(layout: Layout, order: AcceptOrder, source: Path, temporary: Path) -> 
             except FormError as error:
                 raise RejectedError(str(error)) from None
             signatures, context = reader.settle()
+            reader.write_lanes()
         finally:
             reader.close()
         after = os.fstat(descriptor)

@@ -25,6 +25,8 @@ from obcd.core.request.keys.ignored_keys import note_nameless, note_schema, note
 from obcd.core.request.lines import parse_line
 from obcd.core.request.openai.custom_ids import CustomIds
 from obcd.core.request.openai.openai_request import endpoint_of
+from obcd.core.request.prefixes.lane_choice import choose_lanes
+from obcd.core.request.prefixes.prefix_finder import PrefixFinder
 from obcd.core.request.records import JobSettings, Kind, Request, Signature, answers_of, nth_request, signature_of
 from obcd.core.request.request_key import DuplicateFinder, digest_of
 from obcd.core.request.structure import MOSTLY_STRUCTURE, is_mostly_structure
@@ -41,7 +43,7 @@ from obcd.spool.folders import disk
 from obcd.spool.folders.disk_space import find_shortage, read_space
 from obcd.spool.inbox.arrivals import Drop, Marker
 from obcd.spool.intake.first_lines import first_lines
-from obcd.spool.job import ledger
+from obcd.spool.job import lane_index, ledger
 from obcd.spool.job.job_folder import (
     FIRSTS,
     MAX_SIGNATURES,
@@ -50,6 +52,7 @@ from obcd.spool.job.job_folder import (
     Place,
     pack_place,
     renumber_signatures,
+    signature_column,
 )
 
 #: Bytes between two checks of the free space while a packed file or CSV is written as lines.
@@ -175,6 +178,8 @@ LONG_LINE_BYTES = 2**20
 #: Maximum growth of a table as JSON lines, as a factor, after the first `FREE_BYTES`: each row repeats the names of all
 #: columns.
 MAX_GROWTH, FREE_BYTES = 1000, 2**26
+#: Models under all their names whose number is remembered; a file can write one model in many ways.
+MOST_USUAL = 1000
 #: Maximum number of requests in one job if lines have several answers (`n`): 25 bytes of input would be 2 KB of index.
 MAX_REQUESTS = 2**24
 
@@ -198,14 +203,17 @@ class Reader:
             for name in ("input.jsonl", "index", ledger.NAME, *((FIRSTS,) if order.settings.dedupe else ()))
         }
         self._sames = DuplicateFinder() if order.settings.dedupe else None
+        self._prefixes = PrefixFinder(order.settings.system) if order.settings.prefix_affinity == "auto" else None
         self._folder = folder
         self.digest = hashlib.sha256()
         self._gauge = Gauge(order.settings) if order.settings.num_ctx_max else None
         self._needs: Counter[int] = Counter()  # {context length: how many requests need it}
         #: {(signature, needed context length, 0 if it is not planned): number}
         self._numbers: dict[tuple[Signature, int], int] = {}
-        #: {what a line without options of its own asks for: the same number}
-        self._asked: dict[tuple[str | None, Kind, int] | None, int] = {}
+        #: {(model and kind of a request without options, needed context length): number}, as most requests are
+        self._usual: dict[tuple[str | None, Kind, int], int] = {}
+        #: By number, that of its signature without the context length.
+        self._bases: list[int] = []
         self.size = self.lines = self.requests = self.bad_lines = 0
         self._offset = 0  # of the next line
         #: The endpoint of OpenAI's API in the first object, "" if that is an obcd line; None before the first object.
@@ -355,6 +363,18 @@ class Reader:
         renumber_signatures(index, bytes(map(signatures.index, meant)).ljust(256, b"\0"))
         return signatures, plan
 
+    def write_lanes(self) -> None:
+        """Write which requests share a long beginning, if any do; called after `settle`."""
+        if self._prefixes is None:
+            return
+        tree, self._prefixes = self._prefixes.finish(), None
+        self._files["index"].flush()
+        column = signature_column(self._folder) if self._gauge is not None else b""
+        lanes = choose_lanes(tree, self.requests, column)
+        if lanes is not None:
+            self._files[lane_index.NAME] = file = open(self._folder / lane_index.NAME, "w+b")  # noqa: SIM115 - as above
+            lane_index.write_lanes(file, lanes)
+
     def close(self) -> None:
         """Make all files durable and close them; they are closed even if a disk operation fails."""
         with contextlib.ExitStack() as closing:
@@ -391,7 +411,7 @@ class Reader:
             self._bad_line(error)
         for answer in range(answers):
             self._files["index"].write(pack_place(Place(offset, min(length, 2**32 - 1), self.lines, number, answer)))
-        self._compare(request, answers)
+        self._compare(request, number, answers)
         self.requests += answers
 
     def _parse(self, raw: bytes) -> Request:
@@ -409,11 +429,18 @@ class Reader:
             note_unobeyed(self.unobeyed, request)
         return request
 
-    def _compare(self, request: Request | None, answers: int) -> None:
-        """With `dedupe`, write the first equal request of each of these; a bad line is equal to no other."""
+    def _compare(self, request: Request | None, number: int, answers: int) -> None:
+        """Compare a request with the earlier ones: whether it is equal to one (`dedupe`), and whether it begins alike.
+
+        A bad line is equal to no other.
+        """
         if self._sames is not None:
             firsts = [self._sames.take(self._digest(request, answer, answers)) for answer in range(answers)]
             self._files[FIRSTS].write(array("I", firsts).tobytes())
+            if firsts[0] != self.requests:  # it is not sent
+                return
+        if self._prefixes is not None and request is not None and request.kind is not Kind.EMBED:
+            self._prefixes.take(request, self._bases[number], self.requests, answers)
 
     @property
     def same(self) -> int:
@@ -431,25 +458,26 @@ class Reader:
     def _number(self, request: Request, size: int) -> int:
         """Return the number of a request's signature; the needed context length is part of it for now."""
         step = self._gauge.step(request, size) if self._gauge is not None else 0
-        asked = None if request.options else (request.model, request.kind, step)
-        if asked in self._asked:  # a signature is a costly key, and most lines ask for the same
-            number = self._asked[asked]
-        else:
-            number = self._number_of((signature_of(request, self._settings), step))
-            if asked is not None and len(self._asked) < 4 * MAX_SIGNATURES:  # a name has many spellings
-                self._asked[asked] = number
+        usual = request.model, request.kind, step
+        number = None if request.options else self._usual.get(usual)
+        if number is None:
+            number = self._find_number(signature_of(request, self._settings), step)
+            if not request.options and len(self._usual) < MOST_USUAL:
+                self._usual[usual] = number
         if step:
             self._needs[step] += 1
         return number
 
-    def _number_of(self, key: tuple[Signature, int]) -> int:
-        number = self._numbers.get(key)
+    def _find_number(self, signature: Signature, step: int) -> int:
+        number = self._numbers.get((signature, step))
         if number is None:
             number = len(self._numbers)
             limit = MAX_SIGNATURES // 2 if self._gauge is not None else MAX_SIGNATURES  # each may get a larger one
             if number >= limit:
                 raise LineError(f"more than {limit} different models and context lengths in one file")
-            self._numbers[key] = number
+            bases = (base for (known, _), base in zip(self._numbers, self._bases, strict=True) if known == signature)
+            self._bases.append(next(bases, number))
+            self._numbers[signature, step] = number
         return number
 
     def _bad_line(self, error: LineError) -> None:

@@ -17,6 +17,7 @@ from obcd.core.request.lines import parse_line
 from obcd.core.request.records import JobSettings, Request, signature_of
 from obcd.core.request.request_key import times_of
 from obcd.core.request.structure import MOSTLY_STRUCTURE, is_mostly_structure
+from obcd.core.scheduling.lanes import LaneIndex
 from obcd.core.scheduling.longest_first import MOST_REQUESTS, sort_sizes
 from obcd.core.user_limits import LINE_BYTES
 from obcd.errors import LineError
@@ -35,6 +36,7 @@ from obcd.spool.job.job_folder import (
     read_places,
     signature_column,
 )
+from obcd.spool.job.lane_index import read_lanes
 from obcd.text import printable
 
 logger = logging.getLogger(__name__)
@@ -83,6 +85,7 @@ class LoadedJob:
         sizes: The length of each request's line, as `longest_first.sort_sizes` needs it.
         times: By ordinal, how many requests have its result; None: each has its own. A request with the result of
             another one counts as done in `replay`.
+        lanes: The requests that share a long beginning of their prompts; None if there are none.
     """
 
     header: JobHeader
@@ -90,6 +93,7 @@ class LoadedJob:
     column: bytes
     sizes: bytes = b""
     times: array[int] | None = None
+    lanes: LaneIndex | None = None
 
 
 def recover(layout: Layout) -> Recovery:
@@ -159,7 +163,7 @@ def load_job(layout: Layout, job: str) -> LoadedJob:
         done = bytes(done or not count for done, count in zip(replay.done, times, strict=True))
         replay = replace(replay, done=done)
     sizes = sort_sizes(length_column(folder)) if header.requests <= MOST_REQUESTS else b""
-    return LoadedJob(header, replay, column, sizes, times)
+    return LoadedJob(header, replay, column, sizes, times, read_lanes(folder, header.requests))
 
 
 def _fail_bad_lines(folder: Path, header: JobHeader, replay: ledger.Replay) -> None:

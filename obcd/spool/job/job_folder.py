@@ -4,6 +4,7 @@ jobs/<id>/input.jsonl   the dropped file, byte for byte
           job.json      the header: written last, so a folder with it is complete
           index         one record per request: offset of its line, its number, its signature
           firsts        with `dedupe`: four bytes per request, the ordinal of the first equal one
+          lanes         requests that share a beginning, if there are any (see `lane_index`)
           ledger.log    results (see `ledger`)
 """
 

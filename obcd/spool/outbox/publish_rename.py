@@ -14,7 +14,7 @@ from typing import Any
 from obcd.core.tables.file_format import stem_of
 from obcd.spool.folders import acl, disk, user_folders
 from obcd.spool.folders.layout import Layout
-from obcd.spool.job import crash_count, ledger, repeat_index
+from obcd.spool.job import crash_count, lane_index, ledger, repeat_index
 
 MANIFEST = "manifest.json"
 #: Permissions of a published file.
@@ -28,6 +28,7 @@ WORKING_FILES = (
     ledger.NAME,
     "index",
     "firsts",
+    lane_index.NAME,
     "held",
     "job.json",
     "cancel",

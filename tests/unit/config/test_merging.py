@@ -56,6 +56,7 @@ CASES: dict[str, tuple[str, Any, list[tuple[Any, Any]]]] = {
     "aliases": ("", {"a": "one"}, [({}, {"a": "one"}), ({"b": "two"}, {"a": "one", "b": "two"}), (False, {})]),
     "ignore": ("", ["logit_bias"], [([], []), (["tool_choice", "audio"], ["tool_choice", "audio"])]),
     "digest": ("requests", "any", [("same", "same")]),
+    "prefix_affinity": ("requests", "off", [("auto", "auto")]),
 }
 FIELDS = {"system_message": "system", "schema": "format"}
 

@@ -1,0 +1,1 @@
+"""Which requests of a job share a long beginning of their prompts."""
