@@ -4,7 +4,9 @@ no job mixes answers of different weights.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import settings
@@ -16,6 +18,7 @@ from obcd.core.endpoint.signature_health import LOOK_BASE
 from obcd.core.request.records import Signature
 from obcd.core.scheduling.backlog import ENDED, LEASED, Backlog
 from obcd.core.scheduling.fair_share import Rank
+from obcd.core.scheduling.lanes import IN_LANE, LaneIndex
 from obcd.core.scheduling.leases import Lease
 from obcd.core.scheduling.missing_models import MODEL_WAIT_UNREACHED_SECONDS
 from obcd.core.scheduling.poison import CRASHES
@@ -41,6 +44,24 @@ faults = too_long | st.builds(
     st.sampled_from([*Harm, Harm.UNFIT, Harm.UNFIT]),
     st.sampled_from([0.0, 0.0, 20.0]),
 )
+
+
+#: For each request the number of its lane, 0 for none.
+lanes_of = st.lists(st.integers(0, 2), min_size=12, max_size=12)
+
+
+def index_lanes(lanes: Sequence[int], column: Sequence[int]) -> LaneIndex | None:
+    """Return the index of a job's lanes; those with one request, which a clerk does not make, are allowed."""
+    found: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+    for ordinal, (lane, number) in enumerate(zip(lanes, column, strict=False)):
+        if lane:
+            found[lane, number].append(ordinal)
+    members = sorted(found.values())
+    starts = array("I", [sum(map(len, members[:place])) for place in range(len(members) + 1)])
+    index = LaneIndex(
+        array("I", [ordinal for lane in members for ordinal in lane]), starts, array("I", [1000] * len(members))
+    )
+    return index if members else None
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -69,13 +90,14 @@ class SchedulerMachine(RuleBasedStateMachine):
     @initialize(
         digests=st.lists(st.sampled_from("xy"), min_size=3, max_size=3),
         column=st.lists(st.integers(0, 2), min_size=4, max_size=12),
+        lanes=lanes_of,
     )
-    def start(self, digests: list[str], column: list[int]) -> None:
+    def start(self, digests: list[str], column: list[int], lanes: list[int]) -> None:
         """Begin with a job under way, on endpoints that have all models, though not of the same weights."""
         for (name, slots), digest in zip(ENDPOINTS.items(), digests, strict=True):
             self.come(name, slots)
             self.probe(name, dict.fromkeys(MODELS, digest), None)
-        self.add_job(column, 0, {0: 1}, {})
+        self.add_job(column, 0, {0: 1}, {}, lanes, 0)
         self.assign()
 
     def come(self, name: str, slots: int) -> None:
@@ -87,11 +109,29 @@ class SchedulerMachine(RuleBasedStateMachine):
         priority=st.integers(0, 1),
         larger=st.sampled_from([{}, {0: 1}, {0: 1, 1: 2}, {0: 2, 1: 2}]),
         weights=st.sampled_from([{}, {}, {MODELS[0]: "y"}, None]),
+        lanes=lanes_of,
+        submitter=st.integers(0, 1),
     )
-    def add_job(self, column: list[int], priority: int, larger: dict[int, int], weights: dict[str, str] | None) -> None:
+    def add_job(
+        self,
+        column: list[int],
+        priority: int,
+        larger: dict[int, int],
+        weights: dict[str, str] | None,
+        lanes: list[int],
+        submitter: int,
+    ) -> None:
         job = f"job{len(self.backlogs)}"
         self.backlogs[job] = Backlog(
-            job, bytes(len(column)), SIGNATURES, bytes(column), larger=larger, limit=LIMIT, rank=Rank(priority)
+            job,
+            bytes(len(column)),
+            SIGNATURES,
+            bytes(column),
+            larger=larger,
+            limit=LIMIT,
+            submitter=submitter,
+            rank=Rank(priority),
+            lanes=index_lanes(lanes, column),
         )
         self.backlogs[job].weights = dict(weights) if weights is not None else None
         self.answered_by.update({(job, model): {digest} for model, digest in (weights or {}).items()})
@@ -277,6 +317,24 @@ class SchedulerMachine(RuleBasedStateMachine):
             for ordinal in range(len(backlog)):
                 assert (backlog._states[ordinal] == LEASED) == ((job, ordinal) in out)
                 assert (backlog._states[ordinal] == ENDED) == (self.ended[job, ordinal] == 1)
+
+    @invariant()
+    def lanes_count_what_is_in_flight(self) -> None:
+        for backlog in self.backlogs.values():
+            lanes = backlog._lanes
+            if lanes is None:
+                continue
+            members = [member for member in lanes._leased.values() if member.endpoint]
+            for ordinal, member in lanes._leased.items():
+                if member.endpoint:
+                    assert backlog._states[ordinal] == LEASED
+            for lane in {id(member.lane): member.lane for member in lanes._leased.values()}.values():
+                held = Counter(member.endpoint for member in members if member.lane is lane)
+                assert lane.in_flight == held.total()
+                assert {name: home.in_flight for name, home in lane.homes.items() if home.in_flight} == held
+            for number in range(len(SIGNATURES)):
+                waits = [at for at, state in enumerate(backlog._states) if state == IN_LANE]
+                assert lanes.has_pending(number) == any(backlog.signature_number(at) == number for at in waits)
 
     def teardown(self) -> None:
         """Let everything get well, and all be there: then every request has to end, without hanging."""

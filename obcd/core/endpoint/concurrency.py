@@ -8,6 +8,11 @@ request.
 
     8 ──nothing waits: twice what was at work at once──► 16 … 32 ──something waits──► slots + ⅛, found again each round
 
+With lanes (`obcd.core.scheduling.lanes`) nothing lies ready: a request that waits in the server would get a slot that
+another lane has just freed, and both would lose their beginnings. So the search goes in waves: each place is answered
+once before the number doubles, and after the first answer that waited nothing is sent until the wave is over. Then
+nothing shows whether there are more slots than were found, so that one more is tried after 4, 8, 16, … rounds.
+
 A wait without any queue is part of each request: templates, tokenizing. It differs from one request to the next, from
 0.03 to 0.11 seconds on v0.24, a tenth of a short request. So its mean is learned from the first answers, no single wait
 ends the growth, and what was at work at once, which is never above the slots, is a second measure.
@@ -43,6 +48,12 @@ FULL_SHARE = 0.9
 #: Answers of one round: this many at least, and this many for each place, because answers come in waves if all requests
 #: take equally long.
 ROUND, ROUND_SHARE = 16, 2
+#: Rounds without a surplus before one more slot is tried, at first and at most.
+LEAST_PATIENCE, MOST_PATIENCE = 4, 64
+#: A request of a wave that waited for this share of its time was in a queue.
+QUEUE_SHARE = 0.2
+#: In a wave nothing more is sent before this share of it was answered: it could wait in a queue already.
+HOLD_SHARE = 0.75
 
 
 class Span(NamedTuple):
@@ -104,9 +115,11 @@ class SlotFinder:
 
     Attributes:
         count: How many requests the endpoint may hold now.
+        slots: The same without the surplus that waits in the server.
     """
 
     count: int = FIRST
+    slots: int = FIRST
     _phase: _Phase = _Phase.SEARCH
     #: When the present round began; a request that was sent before that belongs to another count.
     _since: float = 0.0
@@ -121,18 +134,36 @@ class SlotFinder:
     _held: int = 0
     _work: float = 0.0
     _wait: float = 0.0
+    #: Rounds without a surplus in which nothing waited, and how many of them end in another try.
+    _quiet: int = 0
+    _patience: int = LEAST_PATIENCE
+    #: The slots before one more was tried.
+    _floor: int = 1
+    #: Whether all places of the present wave were taken, and whether one of its requests was in a queue.
+    _is_full: bool = False
+    _is_queued: bool = False
 
-    def on_answer(self, sent_at: float, held: int, span: Span, now: float) -> None:
+    @property
+    def limit(self) -> int:
+        """How many requests the endpoint may hold now without a surplus."""
+        is_held = self._is_full and (self._is_queued or self._answers < HOLD_SHARE * self.slots)
+        return max(1, self.slots - self._answers) if is_held else self.slots
+
+    def on_answer(self, sent_at: float, held: int, span: Span, now: float, *, has_surplus: bool = True) -> None:
         """Record an answer.
 
         Args:
             sent_at: When the request was sent, monotonic seconds.
             held: How many requests the endpoint held when it answered, this one included.
+            has_surplus: Whether it may hold `count` requests and not only `slots`.
         """
         if span.work < 0:  # without a known wait the count must not grow: embedding models answer one request at a time
             return
         self._at_work.note(span.work, now)
         wait = span.wait - self._learn_idle_wait(span)
+        if not has_surplus and self._phase is not _Phase.ROUNDS:
+            self._on_wave(held, span.work, wait, now)
+            return
         if self._phase in (_Phase.SEARCH, _Phase.GROWTH) and held >= self.count:
             if self._grows(span.work, max(0.0, wait)):
                 return
@@ -146,7 +177,7 @@ class SlotFinder:
         self._work += span.work
         self._wait += wait
         if self._answers >= (max(FIRST, self.count) if is_first_look else max(ROUND, ROUND_SHARE * self.count)):
-            self._end_round(now)
+            self._end_round(now, has_surplus=has_surplus)
 
     def _learn_idle_wait(self, span: Span) -> float:
         """Return the mean wait of a request without a queue."""
@@ -165,28 +196,70 @@ class SlotFinder:
             return False
         twice = min(MOST, 2 * self._at_work.most)
         self.count = max(self.count, twice if self._phase is _Phase.SEARCH else min(twice, self.count + 1))
+        self.slots = self.count
         return True
+
+    def _on_wave(self, held: int, work: float, wait: float, now: float) -> None:
+        """Record an answer in a wave: without a surplus, while the number of slots is not known."""
+        if not self._is_full:
+            self._is_full = held >= self.slots
+            self._answers = 0
+        if not self._is_full:
+            return
+        self._answers += 1
+        self._is_queued |= wait > QUEUE_SHARE * (work + wait)
+        if self._answers < self.slots:
+            return
+        most = min(self._at_work.most, self.slots)
+        if self._phase is _Phase.GROWTH and most < self.slots:
+            self._settle(max(most, self._floor), now)
+        elif self._is_queued or most < HOLD_SHARE * self.slots:
+            self._settle(most, now)
+        else:
+            self._floor, self._patience = self.slots, LEAST_PATIENCE
+            self._widen(2 * self.slots if self._phase is _Phase.SEARCH else self.slots + 1)
+            self._begin_round(now)
+
+    def _widen(self, slots: int) -> None:
+        self.slots = min(MOST, slots)
+        self.count = max(self.count, self.slots)
+
+    def _settle(self, at_work: float, now: float) -> None:
+        self.slots = max(1, min(MOST, round(at_work)))
+        self.count = max(1, min(MOST, round(at_work + max(1.0, SURPLUS * at_work))))
+        self._phase = _Phase.ROUNDS
+        self._begin_round(now)
 
     def _has_no_queue(self, share: float) -> bool:
         """Return whether nothing waits, by the share of waiting and by what was at work at once."""
         is_full = self._at_work.most >= FULL_WORK * self.count
         return share <= (LITTLE_WAIT_SHARE if is_full else NO_WAIT_SHARE)
 
-    def _end_round(self, now: float) -> None:
+    def _end_round(self, now: float, *, has_surplus: bool) -> None:
         held, wait = self._held / self._answers, max(0.0, self._wait)
         share = wait / (self._work + wait) if wait else 0.0
-        if held >= FULL_SHARE * self.count:  # else there was too little work to learn from
-            if self._has_no_queue(share):
-                self._phase, self._recent = _Phase.GROWTH, 0.0
-            else:
+        if held >= FULL_SHARE * (self.count if has_surplus else self.slots):  # else there was too little work
+            if not self._has_no_queue(share):
                 at_once = min(float(self._at_work.most), held)
-                at_work = at_once if self._phase is _Phase.FIRST_LOOK else max(at_once, held * (1 - share))
-                self.count = max(1, min(MOST, round(at_work + max(1.0, SURPLUS * at_work))))
-                self._phase = _Phase.ROUNDS
+                is_first = self._phase is _Phase.FIRST_LOOK
+                self._settle(at_once if is_first else max(at_once, held * (1 - share)), now)
+                return
+            if has_surplus or self._has_been_quiet():
+                self._phase, self._recent, self._floor = _Phase.GROWTH, 0.0, self.slots
+                self._widen(self.count if has_surplus else self.slots + 1)
         self._begin_round(now)
+
+    def _has_been_quiet(self) -> bool:
+        """Return whether nothing waited for so many rounds that there may be more slots."""
+        self._quiet += 1
+        if self._quiet < self._patience:
+            return False
+        self._quiet, self._patience = 0, min(MOST_PATIENCE, 2 * self._patience)
+        return True
 
     def _begin_round(self, now: float) -> None:
         self._since = now
         self._at_work.most = 0
+        self._is_full = self._is_queued = False
         self._answers = self._held = 0
         self._work = self._wait = 0.0

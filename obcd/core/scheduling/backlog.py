@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from obcd.core.request.records import Signature
+from obcd.core.scheduling import lanes as lane_rules
 from obcd.core.scheduling.fair_share import COMMON, Rank
-from obcd.core.scheduling.lanes import LaneIndex
+from obcd.core.scheduling.lanes import LaneIndex, Lanes
 from obcd.core.scheduling.longest_first import LongestFirst
 
-#: States of one request; PENDING waits for a slot, WAITING for its back-off.
-PENDING, LEASED, WAITING, ENDED = 0, 1, 2, 3
+#: States of one request, beside those of `lanes`; PENDING waits for a slot, WAITING for its back-off.
+PENDING, LEASED, WAITING, ENDED = 0, 1, 2, lane_rules.ENDED
 #: Seconds after its back-off that a request waits for an endpoint that has not failed it; then any may take it, so that
 #: it does not wait for hours for one that is busy with other work.
 ELSEWHERE_SECONDS = 30.0
@@ -36,10 +37,10 @@ class Backlog:
         larger: {number of a signature: number of the same with a larger context}. Requests for the larger context are
             leased in one pass, when none waits for the other any more: else an endpoint would load the model for each.
         sizes: One byte per ordinal, the size of its line (see `longest_first`); empty if sizes are not used.
-        lanes: The requests that share a long beginning of their prompts; None if there are none.
         limit: Most attempts of one request.
         submitter: The uid of the submitter: submitters take turns.
         rank: Its priority at the start.
+        lanes: The requests that share a long beginning, None if there are none.
     """
 
     def __init__(  # noqa: PLR0913 - the initial state of a job
@@ -85,6 +86,11 @@ class Backlog:
         #: {ordinal: endpoints that failed it}
         self.failed_on: dict[int, set[str]] = {}
         self.unfinished = self._states.count(PENDING)
+        if lanes is not None and not lanes.states:
+            lanes = lanes.prepare(done, column)
+        self._lanes = Lanes(lanes) if lanes is not None else None
+        if lanes is not None:
+            self._states[:] = lanes.states
 
     def __len__(self) -> int:
         return len(self._states)
@@ -103,7 +109,26 @@ class Backlog:
 
     def has_unleased(self, number: int) -> bool:
         """Return whether a request of this signature has not ended and is not in flight."""
-        return self.has_retries(number) or self._find_pending(number) is not None
+        if self.has_retries(number) or self._find_pending(number) is not None:
+            return True
+        return self._lanes is not None and self._lanes.has_pending(number)
+
+    @property
+    def is_laned(self) -> bool:
+        """Whether it has lanes."""
+        return self._lanes is not None
+
+    def has_lanes(self, number: int) -> bool:
+        """Return whether a request of this signature waits in a lane."""
+        return self._lanes is not None and self._lanes.has_pending(number)
+
+    def keeps_slot(self, number: int, endpoint: str) -> bool:
+        """Return whether a slot that was freed at an endpoint has the beginning of a request which waits."""
+        return self._lanes is not None and self._lanes.goes_on(number, endpoint)
+
+    def beginning(self, ordinal: int) -> tuple[float, float]:
+        """Return the seconds that evaluating a shared beginning takes for a request in flight: there, and elsewhere."""
+        return self._lanes.beginning(ordinal) if self._lanes is not None else (0.0, 0.0)
 
     def has_ready(
         self, number: int, endpoint: str, able: AbstractSet[str], now: float, admits: Admits | None = None
@@ -111,12 +136,17 @@ class Backlog:
         """Return whether `lease` with the same arguments would find a request."""
         if self._is_held_back(number):
             return False
-        return self._find_pending(number) is not None or self._find_due(number, endpoint, able, now, admits) is not None
+        if self._find_pending(number) is not None or self._find_due(number, endpoint, able, now, admits) is not None:
+            return True
+        return self._lanes is not None and self._lanes.find(number, endpoint, None, now) is not None
 
     def next_due(self, now: float) -> float | None:
         """Return when the next back-off ends, after `now`; requests that are due wait for an endpoint, not for time."""
         self._note_due(now)
-        return min((heap[0][0] for heap in self._waiting.values() if heap), default=None)
+        dues = [heap[0][0] for heap in self._waiting.values() if heap]
+        if self._lanes is not None and (due := self._lanes.next_due()) is not None:
+            dues.append(due)
+        return min(dues, default=None)
 
     def lease(
         self, number: int, endpoint: str, able: AbstractSet[str], now: float, admits: Admits | None = None
@@ -135,9 +165,20 @@ class Backlog:
             return None
         place = self._find_due(number, endpoint, able, now, admits)
         ordinal = self._find_pending(number) if place is None else self._due[number].pop(place)[1]
+        if self._lanes is not None and place is not None and ordinal is not None:
+            self._lanes.lease_again(ordinal, endpoint)
+        elif self._lanes is not None:
+            ordinal = self._lease_of_lane(self._lanes, number, endpoint, ordinal, now)
         if ordinal is not None:
             self._states[ordinal] = LEASED
         return ordinal
+
+    def _lease_of_lane(self, lanes: Lanes, number: int, endpoint: str, other: int | None, now: float) -> int | None:
+        """Return the next request of a lane, or `other` if that comes first."""
+        # If the longest requests without a lane come first, they come after the lanes, and fill the slots at the end.
+        is_sorted = other is not None and bool(self._ahead.get(number))
+        lane = lanes.find(number, endpoint, len(self) if is_sorted else other, now)
+        return lanes.lease(lane, endpoint) if lane is not None else other
 
     def lease_due(self, ordinal: int, wait: float, now: float, *, only_look: bool = False) -> bool:
         """Lease one request if its back-off has been over for `wait` seconds; return whether it has.
@@ -167,12 +208,16 @@ class Backlog:
         number = self._larger.get(self.signature_number(ordinal))
         if number is None or needs > self.signatures[number].num_ctx:
             return False
+        if self._lanes is not None:
+            self._lanes.release(ordinal, is_over=True)
         self._column[ordinal] = number
         self.postpone(ordinal, now)
         return True
 
     def postpone(self, ordinal: int, due: float) -> None:
         """Let a leased request wait until `due`."""
+        if self._lanes is not None:
+            self._lanes.release(ordinal, is_over=False)
         self._states[ordinal] = WAITING
         heapq.heappush(self._waiting.setdefault(self.signature_number(ordinal), []), (due, ordinal))
 
@@ -188,12 +233,13 @@ class Backlog:
         self.failed_on[ordinal] = {endpoint}
         return False
 
-    def on_answer(self, ordinal: int, seconds: float) -> None:
+    def on_answer(self, ordinal: int, seconds: float, endpoint: str = "") -> None:
         """Learn from the time of an answer: if times go with the lengths of lines, long lines come first.
 
         This changes only the order of waiting requests of this job, and only once; other jobs are not affected.
         """
-        if self._longest_first is None:
+        is_of_lane = self._lanes is not None and self._lanes.on_answer(ordinal, endpoint, seconds)
+        if self._longest_first is None or is_of_lane:
             return
         self._longest_first.note(self._sizes[ordinal], seconds)
         if self._longest_first.take_look():
@@ -206,6 +252,8 @@ class Backlog:
         """Record that a request has its result (not yet that the result is on disk)."""
         if self._states[ordinal] != ENDED:
             self._states[ordinal] = ENDED
+            if self._lanes is not None:
+                self._lanes.release(ordinal, is_over=True)
             self.unfinished -= 1
             self.attempts.pop(ordinal, None)
             self.failed_on.pop(ordinal, None)
@@ -213,9 +261,20 @@ class Backlog:
     def take_unservable(self, number: int, limit: int, now: float) -> list[int]:
         """Lease up to `limit` requests of a signature that no endpoint can load, to fail them."""
         taken: list[int] = []
-        while len(taken) < limit and (ordinal := self.lease(number, "", frozenset(), now)) is not None:
+        while len(taken) < limit and (ordinal := self._take_any(number, now)) is not None:
+            self._states[ordinal] = LEASED
             taken.append(ordinal)
         return taken
+
+    def _take_any(self, number: int, now: float) -> int | None:
+        """Return a request of a signature, taken out of those that are due again and out of its lane."""
+        if self._is_held_back(number):
+            return None
+        place = self._find_due(number, "", frozenset(), now, None)
+        if place is not None:
+            return self._due[number].pop(place)[1]
+        ordinal = self._find_pending(number)
+        return self._lanes.take_any(number) if ordinal is None and self._lanes is not None else ordinal
 
     def _note_due(self, now: float) -> None:
         """Move requests that have waited long enough from `_waiting` to `_due`."""
@@ -233,9 +292,17 @@ class Backlog:
             if self._states[ordinal] != WAITING or (admits is not None and not admits(ordinal)):
                 continue  # it ended while it waited, or may not be sent beside the requests in flight there
             failed: AbstractSet[str] = self.failed_on.get(ordinal, frozenset())
-            if endpoint not in failed or now - due >= ELSEWHERE_SECONDS or not able - failed:
+            others = able - failed
+            if now - due >= ELSEWHERE_SECONDS or not others:
+                return place
+            if endpoint not in failed and not self._is_meant_for(others, ordinal, endpoint):
                 return place
         return None
+
+    def _is_meant_for(self, others: AbstractSet[str], ordinal: int, endpoint: str) -> bool:
+        """Return whether a request waits for one of `others`, which has the beginning of its lane."""
+        homes = self._lanes.homes_of(ordinal) if self._lanes is not None else frozenset[str]()
+        return endpoint not in homes and not others.isdisjoint(homes)
 
     def _is_held_back(self, number: int) -> bool:
         """Return whether others come first; once all of those were leased, this is never so again.
@@ -243,7 +310,7 @@ class Backlog:
         Otherwise a request of those that comes back would make an endpoint switch to and fro.
         """
         first = self._behind.get(number)
-        if first is not None and self._find_pending(first) is None:
+        if first is not None and self._find_pending(first) is None and not self.has_lanes(first):
             del self._behind[number]
         return number in self._behind
 

@@ -64,7 +64,7 @@ class HedgedRequests:
         for endpoint in sorted(idle, key=lambda item: item.pace.mean or 0.0):
             others = [item for item in at_work if item is not endpoint and item.loaded == endpoint.loaded]
             room = endpoint.free()
-            for lease in self._find(others, endpoint.pace, now):
+            for lease in self._find(others, endpoint.pace, backlogs, now):
                 backlog = backlogs.get(lease.job)
                 if not room:
                     break
@@ -98,21 +98,28 @@ class HedgedRequests:
             return False
         return item.loaded is not None and item.fits(item.loaded, now)
 
-    def _find(self, holders: list[Holder], pace: MeanLatency, now: float) -> list[Lease]:
+    def _find(
+        self, holders: list[Holder], pace: MeanLatency, backlogs: Mapping[str, Backlog], now: float
+    ) -> list[Lease]:
         """Return the leases that an endpoint of this pace would probably answer first, the longest first."""
-        elsewhere = pace.mean or 0.0
-        found = [
-            (item.pace.rest(now - lease.sent_at, elsewhere), lease.ticket, lease)
-            for item in holders
-            for lease in item.leases.values()
-            if lease.ordinal not in self._asked.get(lease.job, ())
-        ]
-        return [lease for rest, _, lease in sorted(found, reverse=True) if rest >= max(GAIN * elsewhere, WORTH_SECONDS)]
+        found = []
+        for item in holders:
+            for lease in item.leases.values():
+                backlog = backlogs.get(lease.job)
+                if backlog is None or lease.ordinal in self._asked.get(lease.job, ()):
+                    continue
+                here, there = backlog.beginning(lease.ordinal)
+                elsewhere = (pace.mean or 0.0) + there
+                rest = item.pace.rest(now - lease.sent_at - here, pace.mean or 0.0)
+                if rest >= max(GAIN * elsewhere, WORTH_SECONDS):
+                    found.append((rest, lease.ticket, lease))
+        return [lease for _, _, lease in sorted(found, reverse=True)]
 
     def _is_allowed(self, lease: Lease, backlog: Backlog, holders: list[Holder], pace: MeanLatency, now: float) -> bool:
         if backlog.is_paused or (backlog.has_cache and now - lease.sent_at < CACHE_SECONDS):
             return False
         holder = next(item for item in holders if item.name == lease.endpoint)
-        if holder.pace.is_overdue(now - lease.sent_at, pace.mean or 0.0):
+        here, _ = backlog.beginning(lease.ordinal)
+        if holder.pace.is_overdue(now - lease.sent_at - here, pace.mean or 0.0):
             return True
         return len(self._asked.get(lease.job, ())) < max(LEAST, SHARE * len(backlog))

@@ -70,6 +70,10 @@ class Holder:
     #: For the signature that is loaded.
     pace: MeanLatency = field(default_factory=MeanLatency)
     fitness: SignatureHealth = field(default_factory=SignatureHealth)
+    #: Whether lanes wait for it: then it holds no more than its slots (see `concurrency`).
+    has_lanes: bool = False
+    #: (job, number of a signature) for each lane whose slot is free, as far as is known, the newest at the end.
+    freed: list[tuple[str, int]] = field(default_factory=list)
 
     @property
     def finder(self) -> SlotFinder:
@@ -112,7 +116,7 @@ class Holder:
 
     def free(self) -> int:
         """Return how many more requests the endpoint may hold."""
-        slots = self.slots
+        slots = self.finder.limit if self.has_lanes and self.fixed_slots is None else self.slots
         open_slots = slots if self.health.state is EndpointState.UP else self.health.open_slots(slots)
         held = len(self.leases)
         if self.weighed:

@@ -2,16 +2,16 @@
 
 Rules: an endpoint never holds more requests than its open slots. It keeps the signature that it has loaded while there
 is work for it, and drains before it switches. Submitters take turns, and so do the jobs of one submitter, higher
-priority first (see `fair_share`). A request that failed on one endpoint goes to another one first. A fault of the
-endpoint costs the request nothing. `poison` finds out which request caused a crash. An endpoint without other work also
-gets requests that take long elsewhere, and the first answer counts (see `hedging`). A job never mixes answers of
-different weights (see `weights`), and an endpoint that cannot serve a signature as it should is left out for that
-signature (see `signature_health`).
+priority first (see `fair_share`). Requests that share a long beginning follow each other in one slot (see `lanes`). A
+request that failed on one endpoint goes to another one first. A fault of the endpoint costs the request nothing.
+`poison` finds out which request caused a crash. An endpoint without other work also gets requests that take long
+elsewhere, and the first answer counts (see `hedging`). A job never mixes answers of different weights (see `weights`),
+and an endpoint that cannot serve a signature as it should is left out for that signature (see `signature_health`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -22,11 +22,10 @@ from obcd.core.endpoint.health import Health
 from obcd.core.request.records import Signature
 from obcd.core.scheduling.attempt_count import AttemptCount
 from obcd.core.scheduling.backlog import ELSEWHERE_SECONDS, Admits, Backlog
-from obcd.core.scheduling.groups import Group
+from obcd.core.scheduling.groups import Group, Turns, must_switch, servers_of, spared_first
 from obcd.core.scheduling.hedging import HedgedRequests
 from obcd.core.scheduling.leases import Holder, Lease, Overtaken
 from obcd.core.scheduling.missing_models import MissingModel, Shortage, Unserved, describe_unfit, missing_of
-from obcd.core.scheduling.model_affinity import must_switch, servers_of, spared_first
 from obcd.core.scheduling.poison import Suspects
 from obcd.core.scheduling.weights import Weights, odd_ones
 
@@ -47,8 +46,8 @@ class Scheduler:
         self._backlogs: dict[str, Backlog] = {}
         self._groups: list[Group] = []
         self._tickets = 0
-        #: {submitter: the last ticket for one of their requests}
-        self._served: dict[int, int] = {}
+        self._turns = Turns()
+        self._has_lanes = False
         self._charges = AttemptCount()
         self._suspects = Suspects()
         self._hedged = HedgedRequests()
@@ -150,6 +149,7 @@ class Scheduler:
         self._backlogs[backlog.job] = backlog
         for number, signature in enumerate(backlog.signatures):
             self._groups.append(Group(backlog, number, signature, now))
+        self._note_lanes()
 
     def remove_job(self, job: str) -> None:
         """Forget a job; its leases become unknown tickets."""
@@ -159,6 +159,13 @@ class Scheduler:
         self._suspects.clear_job(job)
         self._hedged.forget_job(job)
         self._revision += 1
+        self._note_lanes()
+
+    def _note_lanes(self) -> None:
+        self._has_lanes = any(backlog.is_laned for backlog in self._backlogs.values())
+        if not self._has_lanes:
+            for endpoint in self._endpoints.values():
+                endpoint.has_lanes = False
 
     # --- decisions -----------------------------------------------------------------------------------------------
 
@@ -172,6 +179,8 @@ class Scheduler:
         ]
         # A lease may free another endpoint to switch, so all are checked until nothing more is leased.
         while open_endpoints and (waiting := [group for group in self._groups if not group.is_at_rest]):
+            if self._has_lanes:
+                open_endpoints = self._spare_slots(open_endpoints, waiting)
             fresh = [
                 lease for endpoint in open_endpoints if (lease := self._lease_one(endpoint, waiting, now)) is not None
             ]
@@ -200,16 +209,20 @@ class Scheduler:
             return None
         self._suspects.on_answer(lease.request, now)
         self._end(backlog, lease)
+        if self._has_lanes and backlog.keeps_slot(lease.signature, endpoint):
+            holder.freed.append((lease.job, lease.signature))
+            del holder.freed[: -max(1, holder.free())]
         return lease
 
     def _learn(self, holder: Holder, backlog: Backlog | None, lease: Lease, span: Span, now: float) -> None:
         """Learn from an answer about its endpoint, and about its job's lines."""
         holder.pace.note(now - lease.sent_at)
         self._overtake(lease, now)
-        holder.finder.on_answer(lease.sent_at, len(holder.leases) + 1, span, now)
+        held, has_surplus = len(holder.leases) + 1, not holder.has_lanes
+        holder.finder.on_answer(lease.sent_at, held, span, now, has_surplus=has_surplus)
         holder.health.on_answer(now)
         if backlog is not None:
-            backlog.on_answer(lease.ordinal, span.work)
+            backlog.on_answer(lease.ordinal, span.work, lease.endpoint)
             self._revision += holder.fitness.on_answer(backlog.signature_of(lease.ordinal), lease.sent_at)
 
     def faulted(self, ticket: int, endpoint: str, fault: Fault, now: float) -> tuple[Lease, bool, Fault] | None:
@@ -309,19 +322,29 @@ class Scheduler:
             return False
         return not self._suspects or not any(map(self._suspects.runs_alone, endpoint.requests()))
 
-    def _lease_one(self, endpoint: Holder, waiting: Iterable[Group], now: float) -> Lease | None:
-        for group in self._choices(endpoint, waiting, now):
+    def _spare_slots(self, with_room: list[Holder], waiting: Sequence[Group]) -> list[Holder]:
+        """Return the endpoints that have room if those which lanes wait for hold no more than their slots."""
+        laned = {group.signature for group in waiting if group.backlog.has_lanes(group.number)}
+        for endpoint in with_room:
+            endpoint.has_lanes = endpoint.loaded in laned
+        return [endpoint for endpoint in with_room if endpoint.free() > 0]
+
+    def _lease_one(self, endpoint: Holder, waiting: Sequence[Group], now: float) -> Lease | None:
+        choices = fair = self._choices(endpoint, waiting, now)
+        if self._has_lanes and len(choices) > 1 and choices[0].signature == endpoint.loaded:
+            freed = endpoint.freed.pop() if endpoint.freed else None
+            choices = self._turns.put_first(fair, endpoint.name, freed)
+        for group in choices:
             admits = self._admits(endpoint, group)
             ordinal = group.backlog.lease(group.number, endpoint.name, self._able_to_retry(group, now), now, admits)
             if ordinal is not None:
-                return self._hold(group, ordinal, endpoint, now)
+                return self._hold(group, ordinal, endpoint, now, is_ahead=choices is not fair and group is choices[0])
         return None
 
-    def _hold(self, group: Group, ordinal: int, endpoint: Holder, now: float) -> Lease:
+    def _hold(self, group: Group, ordinal: int, endpoint: Holder, now: float, *, is_ahead: bool = False) -> Lease:
         """Make the lease of a request that its backlog has leased."""
         self._tickets += 1
-        group.served_at, group.turn = now, self._tickets
-        self._served[group.backlog.submitter] = self._tickets
+        self._turns.note(group, now, is_ahead=is_ahead)
         endpoint.load(group.signature)
         job, digest = group.backlog.job, self._weights.choose(group.backlog, group.signature, endpoint)
         attempt = self._attempts(group.backlog, ordinal) + 1
@@ -401,7 +424,9 @@ class Scheduler:
         holder = self._endpoints.get(hedge.endpoint) if hedge is not None else None
         if hedge is None or holder is None or holder.leases.pop(hedge.ticket, None) is None:
             return
-        is_overdue = is_faster and holder.pace.is_overdue(now - hedge.sent_at, now - lease.sent_at)
+        backlog = self._backlogs.get(hedge.job)
+        age = now - hedge.sent_at - (backlog.beginning(hedge.ordinal)[0] if backlog is not None else 0.0)
+        is_overdue = is_faster and holder.pace.is_overdue(age, now - lease.sent_at)
         self._overtaken.append(Overtaken(hedge, is_overdue))
         if is_overdue:
             reason = "it takes far longer than other endpoints, and than before"
@@ -412,8 +437,8 @@ class Scheduler:
         self._charges.forget(lease.request)
         self._suspects.clear(lease.request)
 
-    def _choices(self, endpoint: Holder, waiting: Iterable[Group], now: float) -> Iterator[Group]:
-        """Yield the waiting groups that this endpoint may serve now, best first."""
+    def _choices(self, endpoint: Holder, waiting: Sequence[Group], now: float) -> list[Group]:
+        """Return the waiting groups that this endpoint may serve now, best first."""
         ready = [
             group
             for group in waiting
@@ -425,21 +450,18 @@ class Scheduler:
         own = [group for group in ready if group.signature == endpoint.loaded]
         endpoints, serves = self._endpoints.values(), partial(self._serves, now)
         if own and not must_switch(endpoint, ready, endpoints, serves, now):
-            yield from sorted(own, key=self._order)
-        elif not endpoint.leases:  # a switch drains first
-            foreign = [group for group in ready if group.signature != endpoint.loaded] or own
-            yield from sorted(
-                foreign,
-                key=lambda group: (
-                    -group.backlog.rank.among_all,
-                    servers_of(group, endpoints, serves),
-                    self._order(group),
-                ),
-            )
-
-    def _order(self, group: Group) -> tuple[int, int, int, int]:
-        backlog = group.backlog
-        return -backlog.rank.among_all, self._served.get(backlog.submitter, 0), -backlog.rank.among_own, group.turn
+            return sorted(own, key=self._turns.order)
+        if endpoint.leases:  # a switch drains first
+            return []
+        foreign = [group for group in ready if group.signature != endpoint.loaded] or own
+        return sorted(
+            foreign,
+            key=lambda group: (
+                -group.backlog.rank.among_all,
+                servers_of(group, endpoints, serves),
+                self._turns.order(group),
+            ),
+        )
 
     def _able_to_retry(self, group: Group, now: float) -> frozenset[str]:
         """Return the endpoints that could take another attempt of a group; none if there is no attempt to make."""

@@ -163,7 +163,8 @@ def load_job(layout: Layout, job: str) -> LoadedJob:
         done = bytes(done or not count for done, count in zip(replay.done, times, strict=True))
         replay = replace(replay, done=done)
     sizes = sort_sizes(length_column(folder)) if header.requests <= MOST_REQUESTS else b""
-    return LoadedJob(header, replay, column, sizes, times, read_lanes(folder, header.requests))
+    lanes = read_lanes(folder, header.requests)
+    return LoadedJob(header, replay, column, sizes, times, lanes and lanes.prepare(replay.done, column))
 
 
 def _fail_bad_lines(folder: Path, header: JobHeader, replay: ledger.Replay) -> None:

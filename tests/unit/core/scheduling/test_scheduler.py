@@ -15,9 +15,9 @@ from obcd.core.request.records import Signature
 from obcd.core.scheduling.attempt_count import FREE_FAULTS
 from obcd.core.scheduling.backlog import ELSEWHERE_SECONDS, Backlog
 from obcd.core.scheduling.fair_share import Rank
+from obcd.core.scheduling.groups import COLLATE_SECONDS
 from obcd.core.scheduling.leases import Lease
 from obcd.core.scheduling.missing_models import MODEL_WAIT_SECONDS, MODEL_WAIT_UNREACHED_SECONDS, MissingModel
-from obcd.core.scheduling.model_affinity import COLLATE_SECONDS
 from obcd.core.scheduling.poison import CRASHES
 from obcd.core.scheduling.scheduler import Scheduler
 from tests.golden.wording import wording
