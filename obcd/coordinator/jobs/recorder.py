@@ -57,11 +57,11 @@ class Recorder:
         with self._lock:
             self._sizes[job] = size
 
-    def add(self, entry: Entry) -> None:
-        """Queue a result."""
+    def add(self, *entries: Entry) -> None:
+        """Queue results; they are written together."""
         self._hurry.clear()
         with self._lock:
-            self._entries.append(entry)
+            self._entries.extend(entries)
         self._news.set()
 
     def hurry(self) -> None:

@@ -17,6 +17,7 @@ class Counts:
         repairs: How often a request was sent again because an answer did not fit its schema, over all results.
         cached: Responses that were computed earlier, and not requested again.
         same: Results that are those of an equal request (`dedupe`).
+        grouped: Responses that came in one call with others; the first of a call has the tokens and seconds of all.
         prompt_tokens, eval_tokens: Tokens read and generated, over responses and the failures that report theirs.
         work_seconds: Seconds that requests took at their endpoints without the wait for a slot there, over the same
             results: as many seconds of work as an endpoint with one slot needs for them.
@@ -34,6 +35,7 @@ class Counts:
     eval_tokens: int = 0
     work_seconds: float = 0.0
     wait_seconds: float = 0.0
+    grouped: int = 0
 
     @classmethod
     def of(cls, result: Result) -> Counts:
@@ -55,6 +57,7 @@ class Counts:
         if isinstance(result, Response):
             counts.responses, counts.cut_short = 1, int(result.answer.done_reason == "length")
             counts.empty, counts.cached = int(_has_empty(result)), int(result.is_cached)
+            counts.grouped = int(result.answer.group_size > 1)
         else:
             counts.failures = 1
         return counts
@@ -81,10 +84,11 @@ class Counts:
             repairs=self.repairs * count,
             cached=self.cached * count,
             same=count - 1,
-            prompt_tokens=self.prompt_tokens * count,
+            prompt_tokens=self.prompt_tokens * (1 if self.grouped else count),
             eval_tokens=self.eval_tokens * count,
             work_seconds=self.work_seconds,
             wait_seconds=self.wait_seconds,
+            grouped=self.grouped * count,
         )
 
     def add(self, other: Counts) -> None:
@@ -100,6 +104,7 @@ class Counts:
         self.eval_tokens += other.eval_tokens
         self.work_seconds += other.work_seconds
         self.wait_seconds += other.wait_seconds
+        self.grouped += other.grouped
 
 
 def _has_empty(response: Response) -> bool:

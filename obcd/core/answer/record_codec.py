@@ -107,6 +107,7 @@ def decode_counts(record: bytes) -> tuple[int, Counts, tuple[str, str] | None]:
             eval_tokens=found.get("eval_tokens", 0),
             work_seconds=max(0.0, found.get("seconds", 0.0) - found.get("wait_seconds", 0.0)),
             wait_seconds=found.get("wait_seconds", 0.0),
+            grouped=int(found.get("group_size", 0) > 1),
         )
         weights = found.get("weights")
         return found["ordinal"], counts, weights and (weights[0], weights[1])
@@ -200,6 +201,8 @@ def _answer_fields(answer: ModelAnswer) -> dict[str, object]:
         fields["done_reason"] = answer.done_reason
     fields |= _cost_fields(answer.cost)
     fields["finished"] = answer.finished
+    if answer.group_size > 1:
+        fields["group_size"] = answer.group_size
     if answer.thinking is not None and not answer.thought_aloud:
         fields["thinking"] = answer.thinking
     if answer.tool_calls is not None:
@@ -289,6 +292,7 @@ def _with_rest(answer: ModelAnswer, record: dict[str, Any]) -> ModelAnswer:
         is_mended=take("mended", False),
         raw=take("raw", None),
         repairs=take("repairs", 0),
+        group_size=take("group_size", 0),
         unknown=record or None,
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from obcd.core.endpoint.concurrency import SlotFinder
+from obcd.core.endpoint.group_size import GroupSize
 from obcd.core.endpoint.health import EndpointState, Health
 from obcd.core.endpoint.latency import MeanLatency
 from obcd.core.endpoint.signature_health import SignatureHealth
@@ -14,6 +15,8 @@ from obcd.core.scheduling.poison import RequestKey
 
 #: Most requests of an endpoint that occupy no slot because their fault is being examined.
 MOST_WEIGHED = 64
+#: Calls in flight while they hold groups: an embedding model has one slot, so one is at work and one waits ready.
+GROUP_CALLS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,7 @@ class Lease:
         digest: Of the weights that have to answer, "" for any.
         signature: The number of its signature among those of its job.
         is_hedged: Whether another endpoint already worked on the same attempt: it does not count as another attempt.
+        may_share: Whether it may go out in one call with others of its job.
     """
 
     ticket: int
@@ -35,6 +39,7 @@ class Lease:
     digest: str = ""
     signature: int = 0
     is_hedged: bool = False
+    may_share: bool = False
 
     @property
     def request(self) -> RequestKey:
@@ -67,6 +72,8 @@ class Holder:
     weighed: set[int] = field(default_factory=set)
     #: {model: the slots of its runner here}; Ollama gives some families of models one slot, whatever its settings say
     finders: dict[str, SlotFinder] = field(default_factory=dict)
+    #: {embedding model: how many texts it gets in one call}
+    group_sizes: dict[str, GroupSize] = field(default_factory=dict)
     #: For the signature that is loaded.
     pace: MeanLatency = field(default_factory=MeanLatency)
     fitness: SignatureHealth = field(default_factory=SignatureHealth)
@@ -80,9 +87,28 @@ class Holder:
         return self.finders[model]
 
     @property
+    def group(self) -> GroupSize | None:
+        """How many texts go into one call; None unless the model that is loaded makes vectors."""
+        if self.loaded is None or not self.loaded.embeds:
+            return None
+        return self.group_sizes.setdefault(self.loaded.model, GroupSize())
+
+    @property
+    def calls(self) -> int:
+        """Room for calls in flight, of one request each, while the endpoint is UP."""
+        return self.finder.count if self.fixed_slots is None else self.fixed_slots
+
+    @property
     def slots(self) -> int:
         """Room for requests in flight, while the endpoint is UP."""
-        return self.finder.count if self.fixed_slots is None else self.fixed_slots
+        group = self.group
+        return self.calls if group is None or group.now == 1 else min(self.calls, GROUP_CALLS) * group.now
+
+    @property
+    def calls_in_flight(self) -> float:
+        """How many calls its requests make, about."""
+        group = self.group
+        return len(self.leases) / (1 if group is None else min(group.now, len(self.leases) or 1))
 
     def has(self, signature: Signature) -> bool:
         """Return whether the endpoint has the model."""
@@ -115,6 +141,8 @@ class Holder:
         slots = self.slots
         open_slots = slots if self.health.state is EndpointState.UP else self.health.open_slots(slots)
         held = len(self.leases)
+        if slots > self.calls:  # they go out in groups; a request that goes alone takes the room of one call of `calls`
+            held += sum(not lease.may_share for lease in self.leases.values()) * (slots // self.calls - 1)
         if self.weighed:
             self.weighed &= self.leases.keys()
             if self.health.state is EndpointState.UP:
