@@ -74,6 +74,8 @@ class Holder:
     finders: dict[str, SlotFinder] = field(default_factory=dict)
     #: {embedding model: how many texts it gets in one call}
     group_sizes: dict[str, GroupSize] = field(default_factory=dict)
+    #: How many requests may still go out now in groups: whole calls, because a part of one would stay a part for ever.
+    quota: int = 0
     #: For the signature that is loaded.
     pace: MeanLatency = field(default_factory=MeanLatency)
     fitness: SignatureHealth = field(default_factory=SignatureHealth)
@@ -94,6 +96,12 @@ class Holder:
         return self.group_sizes.setdefault(self.loaded.model, GroupSize())
 
     @property
+    def group_size(self) -> int:
+        """How many requests go out in one call now; 0 unless the model that is loaded makes vectors."""
+        group = self.group
+        return 0 if group is None else group.now
+
+    @property
     def calls(self) -> int:
         """Room for calls in flight, of one request each, while the endpoint is UP."""
         return self.finder.count if self.fixed_slots is None else self.fixed_slots
@@ -102,7 +110,9 @@ class Holder:
     def slots(self) -> int:
         """Room for requests in flight, while the endpoint is UP."""
         group = self.group
-        return self.calls if group is None or group.now == 1 else min(self.calls, GROUP_CALLS) * group.now
+        if group is None or group.now == 1:
+            return self.finder.count if self.fixed_slots is None else self.fixed_slots
+        return min(self.calls, GROUP_CALLS) * group.now
 
     @property
     def calls_in_flight(self) -> float:
@@ -131,18 +141,29 @@ class Holder:
         """Record the signature that the endpoint loads next."""
         if self.loaded != signature:
             self.loaded, self.pace = signature, MeanLatency()
+            self.quota = self.slots
 
     def requests(self) -> list[RequestKey]:
         """Return the requests that the endpoint holds."""
         return [lease.request for lease in self.leases.values()]
+
+    def open_calls(self) -> None:
+        """Decide how many requests may go out now in groups; called before leases are made."""
+        group = self.group
+        if group is not None:
+            self.quota = self.slots
+            room = self.free()
+            self.quota = room - room % group.now if self.health.state is EndpointState.UP else room
 
     def free(self) -> int:
         """Return how many more requests the endpoint may hold."""
         slots = self.slots
         open_slots = slots if self.health.state is EndpointState.UP else self.health.open_slots(slots)
         held = len(self.leases)
-        if slots > self.calls:  # they go out in groups; a request that goes alone takes the room of one call of `calls`
-            held += sum(not lease.may_share for lease in self.leases.values()) * (slots // self.calls - 1)
+        if self.loaded is not None and self.loaded.embeds and self.group_size > 1:
+            # A request that goes alone takes as much room as leaves room for `calls` of them.
+            held += sum(not lease.may_share for lease in self.leases.values()) * max(0, slots // self.calls - 1)
+            open_slots = min(open_slots, held + self.quota)
         if self.weighed:
             self.weighed &= self.leases.keys()
             if self.health.state is EndpointState.UP:

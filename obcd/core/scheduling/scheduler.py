@@ -77,8 +77,7 @@ class Scheduler:
 
     def group_size(self, name: str) -> int:
         """Return how many requests go out to an endpoint in one call now; 0 if its model makes no vectors."""
-        group = self._endpoints[name].group
-        return 0 if group is None else group.now
+        return self._endpoints[name].group_size
 
     def on_group_call(self, name: str, requests: int, texts: int, seconds: float) -> None:
         """Record a call of vectors that an endpoint answered; the arguments are those of `GroupSize.on_call`."""
@@ -195,6 +194,8 @@ class Scheduler:
     def assign(self, now: float) -> list[Lease]:
         """Fill every free slot that can be filled; one request to each endpoint in turn, so that all start together."""
         self._weights.look(self._endpoints.values(), now)
+        for endpoint in self._endpoints.values():
+            endpoint.open_calls()
         reserved = self._reserve(now) if self._suspects else {}
         leases = self._lease_reserved(reserved, now)
         open_endpoints = [
@@ -345,7 +346,7 @@ class Scheduler:
         first = self._lease_one(endpoint, waiting, now)
         if first is None:
             return []
-        leases, size = [first], self.group_size(endpoint.name)
+        leases, size = [first], endpoint.group_size
         if first.may_share and size > 1 and not self._suspects:
             group = self._group_of(self._backlogs[first.job], first.ordinal)
             part = group.backlog.unfinished // (2 * GROUP_CALLS * len(self._endpoints))
@@ -378,6 +379,7 @@ class Scheduler:
             self._tickets, job, ordinal, endpoint.name, attempt, now, digest, group.number, may_share=may_share
         )
         endpoint.leases[lease.ticket] = lease
+        endpoint.quota -= 1
         return lease
 
     def _may_share(self, backlog: Backlog, ordinal: int, attempt: int) -> bool:
