@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.answer.outcomes import NO_COST, ModelAnswer
+from obcd.core.answer.vectors import VectorsJson
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
 from obcd.core.endpoint.group_size import MOST_BYTES, MOST_TEXTS
 from obcd.workers.job_requests import Asked
@@ -116,7 +117,8 @@ def shares_of(answer: ModelAnswer, part: Sequence[Member]) -> Iterator[ModelAnsw
     for number, member in enumerate(part):
         end = start + len(member.asked.request.inputs)
         cost = NO_COST if number else answer.cost
-        yield answer._replace(embeddings=vectors[start:end], cost=cost, group_size=len(part))
+        own = vectors.part(start, end) if isinstance(vectors, VectorsJson) else vectors[start:end]
+        yield answer._replace(embeddings=own, cost=cost, group_size=len(part))
         start = end
 
 

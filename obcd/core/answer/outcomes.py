@@ -83,7 +83,7 @@ class ModelAnswer(NamedTuple):
     done_reason: str | None = None
     cost: Cost = NO_COST
     finished: float = 0.0
-    embeddings: list[list[float]] | None = None
+    embeddings: Sequence[list[float]] | None = None
     thinking: str | None = None
     thought_aloud: bool = False
     tool_calls: list[object] | None = None

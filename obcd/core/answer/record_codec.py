@@ -12,11 +12,13 @@ import json
 import re
 from collections.abc import Mapping
 from enum import StrEnum
+from itertools import islice
 from typing import Any
 
 from obcd.clock import timestamp
 from obcd.core.answer.counts import Counts
 from obcd.core.answer.outcomes import NOT_PARSED, Cost, Failure, KeptAnswer, ModelAnswer, Response, Result
+from obcd.core.answer.vectors import VectorsJson, parse_with_vectors
 from obcd.core.schema.thoughts import is_empty
 from obcd.errors import RecordError
 
@@ -34,6 +36,13 @@ class Outcome(StrEnum):
 
 def to_ascii(document: Mapping[str, object]) -> bytes:
     """Return a line's JSON without LF: ASCII, so that lone surrogates of a model's answer stay valid."""
+    vectors = document.get("embeddings")
+    if isinstance(vectors, VectorsJson):
+        place = list(document).index("embeddings")
+        before, after = (
+            dict(part) for part in (islice(document.items(), place), islice(document.items(), place + 1, None))
+        )
+        return vectors.json_between(to_ascii(before), to_ascii(after))
     return _encoder.encode(document).encode("ascii")
 
 
@@ -65,7 +74,7 @@ def decode(record: bytes) -> Result:
         RecordError: If it is anything else.
     """
     try:
-        found = json.loads(record)
+        found: Any = parse_with_vectors(record)
         return _response(found) if found["outcome"] == Outcome.RESPONSE else _failure(found)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         raise _not_a_record() from None
@@ -94,7 +103,7 @@ def decode_counts(record: bytes) -> tuple[int, Counts, tuple[str, str] | None]:
         RecordError: If it is anything else.
     """
     try:
-        found = json.loads(record)
+        found: Any = parse_with_vectors(record)
         has_failed = found["outcome"] == Outcome.FAILURE
         counts = Counts(
             responses=int(not has_failed),
@@ -133,7 +142,8 @@ def decode_answer(raw: bytes) -> ModelAnswer:
         RecordError: If it is anything else.
     """
     try:
-        return _answer(json.loads(raw))
+        found: Any = parse_with_vectors(raw)
+        return _answer(found)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         raise RecordError("an answer of the cache is not valid") from None
 
