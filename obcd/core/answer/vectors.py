@@ -6,6 +6,7 @@ to write them again, 384 a text, takes longer than everything else that is done 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -101,9 +102,11 @@ def parse_with_vectors(raw: bytes, parse_constant: Callable[[str], object] | Non
         end = raw.find(b"]]", start) + 2
         vectors = raw[start:end]
         if end > start and not vectors.translate(None, _CHARACTERS):
-            document = json.loads(b'%b"%b"%b' % (raw[:start], _PLACE, raw[end:]), parse_constant=parse_constant)
-            if isinstance(document, dict) and document.get("embeddings") == _PLACE.decode():
-                return document | {"embeddings": VectorsJson(vectors[2:-2].split(b"],["))}
+            rest = b'%b"%b"%b' % (raw[:start], _PLACE, raw[end:])
+            with contextlib.suppress(ValueError):  # lists in lists, for example
+                document = json.loads(rest, parse_constant=parse_constant)
+                if isinstance(document, dict) and document.get("embeddings") == _PLACE.decode():
+                    return document | {"embeddings": VectorsJson(vectors[2:-2].split(b"],["))}
     return json.loads(raw, parse_constant=parse_constant)
 
 

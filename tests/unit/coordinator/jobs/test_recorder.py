@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -148,3 +149,24 @@ def test_where_nothing_is_in_flight_no_company_is_waited_for(
 
     # then
     assert len(recorded(recorder, 1)) == 1
+
+
+def test_results_of_a_group_are_one_write_and_one_sync(
+    recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    for step in ("write", "sync"):
+        true = getattr(ledger.LedgerWriter, step)
+
+        def count(self: ledger.LedgerWriter, *arguments: object, step: str = step, true: Any = true) -> None:
+            steps.append(step)
+            true(self, *arguments)
+
+        monkeypatch.setattr(ledger.LedgerWriter, step, count)
+
+    recorder.add(*(entry(ordinal) for ordinal in range(64)))
+    recorder.hurry()
+
+    assert len(recorded(recorder, 64)) == 64
+    assert steps == ["write", "sync"]
+    assert ordinals(tmp_path / JOB) == list(range(64))
