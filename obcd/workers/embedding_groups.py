@@ -8,7 +8,7 @@ halve them would cost another time limit, or another crash, for each half.
     send ──► vectors ───────────────────► each request gets its own
      ▲ └───► refused ── two halves ──┐
      └───────────────────────────────┘    a single one ─► its fault, as if it had been sent alone
-       └───► no reply, cut, crashed ─────► all come back; nobody is charged
+       └───► no reply, cut, crashed ─────► all come back, at no cost
 """
 
 from __future__ import annotations

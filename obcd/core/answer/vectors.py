@@ -1,7 +1,7 @@
 """Vectors of /api/embed: their JSON, and why a reply holds none, in one sentence. Pure.
 
-The JSON of a vector goes through obcd as the server wrote it, from the reply to the published line: to parse numbers and
-to write them again, 384 a text, takes longer than everything else that is done for a short text.
+The JSON of a vector goes through obcd as the server wrote it, from the reply to the published line: to parse 384
+numbers a text and to write them again takes longer than everything else that is done for a short text.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class Deadlines:
             longest: Most tokens of its answer (`num_predict`); below 1 there is no limit.
             attempt: From 1.
             most: The configured limit; it always holds, and alone until the speed is known.
-            texts: How many texts are read separately, each in a context of its own.
+            texts: How many texts are read separately, each in its own context.
         """
         speed = self._speeds.get(signature)
         if speed is None or speed.answers < KNOWN or longest < 1:

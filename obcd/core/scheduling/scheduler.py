@@ -80,7 +80,7 @@ class Scheduler:
         return self._endpoints[name].group_size
 
     def on_group_call(self, name: str, requests: int, texts: int, seconds: float) -> None:
-        """Record a call of vectors that an endpoint answered; the arguments are those of `GroupSize.on_call`."""
+        """Record a call of vectors that an endpoint answered; see `GroupSize`."""
         holder = self._endpoints[name]
         group = holder.group
         if group is not None:
