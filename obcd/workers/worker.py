@@ -47,7 +47,7 @@ from obcd.spool.job.cache import AnswerCache
 from obcd.workers.channel import Channel, ClosedError
 from obcd.workers.embedding_groups import Member, is_divisible, kept_share, merged, send, size_of
 from obcd.workers.job_requests import Asked, JobRequests
-from obcd.workers.loader import Loader, Preflight
+from obcd.workers.loader import LOADED_LOAD_SECONDS, Loader, Preflight
 from obcd.workers.messages import (
     Answered,
     Ask,
@@ -348,7 +348,9 @@ class _Slot:
         def call(part: Sequence[Member]) -> ModelAnswer | Fault:
             asked, result = self._exchange(part[0].ask, merged(part), len(part))
             if isinstance(result, ModelAnswer):
-                work = result.cost.seconds - result.cost.wait_seconds - result.cost.load_seconds
+                cost = result.cost
+                loading = cost.load_seconds if cost.load_seconds > LOADED_LOAD_SECONDS else 0.0
+                work = cost.seconds - cost.wait_seconds - loading
                 calls.append(GroupCall(len(part), len(asked.request.inputs), work))
             return result
 
