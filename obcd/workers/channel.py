@@ -24,8 +24,8 @@ _LENGTH = struct.Struct("!I")
 MAX_MESSAGE_BYTES = 256 * 2**20
 #: Most bytes that may wait for the other end; more means that it will never read again. A slot's request is 100 bytes.
 MAX_WAITING_BYTES = 16 * 2**20
-#: Bytes that are read at once; the buffer for them is made each time. And the most that one `receive` reads: the vectors
-#: of a group are several buffers long, and a tick of the main loop for each would make them late.
+#: Bytes that are read at once; the buffer for them is made each time. And the most that one `receive` reads: a group of
+#: vectors is several buffers long, and a tick of the main loop for each would make it late.
 _READ, _MOST_READ = 2**16, 2**20
 
 
