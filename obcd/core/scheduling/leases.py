@@ -109,10 +109,9 @@ class Holder:
     @property
     def slots(self) -> int:
         """Room for requests in flight, while the endpoint is UP."""
-        group = self.group
-        if group is None or group.now == 1:
-            return self.finder.count if self.fixed_slots is None else self.fixed_slots
-        return min(self.calls, GROUP_CALLS) * group.now
+        if self.loaded is not None and self.loaded.embeds and self.group_size > 1:
+            return min(self.calls, GROUP_CALLS) * self.group_size
+        return self.finder.count if self.fixed_slots is None else self.fixed_slots
 
     @property
     def calls_in_flight(self) -> float:

@@ -346,8 +346,8 @@ class Scheduler:
         first = self._lease_one(endpoint, waiting, now)
         if first is None:
             return []
-        leases, size = [first], endpoint.group_size
-        if first.may_share and size > 1 and not self._suspects:
+        leases = [first]
+        if first.may_share and (size := endpoint.group_size) > 1 and not self._suspects:
             group = self._group_of(self._backlogs[first.job], first.ordinal)
             part = group.backlog.unfinished // (2 * GROUP_CALLS * len(self._endpoints))
             able = self._able_to_retry(group, now)
