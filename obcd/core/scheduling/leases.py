@@ -67,6 +67,7 @@ class Holder:
     health: Health
     digests: dict[str, str] | None = None  # {canonical name of a model it has: digest}; None: never reached
     loaded: Signature | None = None
+    makes_vectors: bool = False  # whether what is loaded does
     leases: dict[int, Lease] = field(default_factory=dict)
     #: Tickets of leases that occupy no slot: the server has replied, and the worker examines whose fault that was.
     weighed: set[int] = field(default_factory=set)
@@ -91,7 +92,7 @@ class Holder:
     @property
     def group(self) -> GroupSize | None:
         """How many texts go into one call; None unless the model that is loaded makes vectors."""
-        if self.loaded is None or not self.loaded.embeds:
+        if self.loaded is None or not self.makes_vectors:
             return None
         return self.group_sizes.setdefault(self.loaded.model, GroupSize())
 
@@ -109,7 +110,7 @@ class Holder:
     @property
     def slots(self) -> int:
         """Room for requests in flight, while the endpoint is UP."""
-        if self.loaded is not None and self.loaded.embeds and self.group_size > 1:
+        if self.makes_vectors and self.group_size > 1:
             return min(self.calls, GROUP_CALLS) * self.group_size
         return self.finder.count if self.fixed_slots is None else self.fixed_slots
 
@@ -140,6 +141,7 @@ class Holder:
         """Record the signature that the endpoint loads next."""
         if self.loaded != signature:
             self.loaded, self.pace = signature, MeanLatency()
+            self.makes_vectors = signature.embeds
             self.quota = self.slots
 
     def requests(self) -> list[RequestKey]:
@@ -159,7 +161,7 @@ class Holder:
         slots = self.slots
         open_slots = slots if self.health.state is EndpointState.UP else self.health.open_slots(slots)
         held = len(self.leases)
-        if self.loaded is not None and self.loaded.embeds and self.group_size > 1:
+        if self.makes_vectors and self.group_size > 1:
             # A request that goes alone takes as much room as leaves room for `calls` of them.
             held += sum(not lease.may_share for lease in self.leases.values()) * max(0, slots // self.calls - 1)
             open_slots = min(open_slots, held + self.quota)

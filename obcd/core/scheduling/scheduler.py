@@ -195,7 +195,8 @@ class Scheduler:
         """Fill every free slot that can be filled; one request to each endpoint in turn, so that all start together."""
         self._weights.look(self._endpoints.values(), now)
         for endpoint in self._endpoints.values():
-            endpoint.open_calls()
+            if endpoint.makes_vectors:
+                endpoint.open_calls()
         reserved = self._reserve(now) if self._suspects else {}
         leases = self._lease_reserved(reserved, now)
         open_endpoints = [
@@ -203,7 +204,13 @@ class Scheduler:
         ]
         # A lease may free another endpoint to switch, so all are checked until nothing more is leased.
         while open_endpoints and (waiting := [group for group in self._groups if not group.is_at_rest]):
-            fresh = [lease for endpoint in open_endpoints for lease in self._lease_call(endpoint, waiting, now)]
+            fresh: list[Lease] = []
+            for endpoint in open_endpoints:
+                lease = self._lease_one(endpoint, waiting, now)
+                if lease is not None:
+                    fresh.append(lease)
+                    if lease.may_share:
+                        fresh += self._lease_more(lease, endpoint, now)
             if not fresh:
                 break
             leases += fresh
@@ -338,20 +345,17 @@ class Scheduler:
             return False
         return not self._suspects or not any(map(self._suspects.runs_alone, endpoint.requests()))
 
-    def _lease_call(self, endpoint: Holder, waiting: Iterable[Group], now: float) -> list[Lease]:
-        """Lease one request, or several that go out in one call: they are one turn of their job.
+    def _lease_more(self, first: Lease, endpoint: Holder, now: float) -> list[Lease]:
+        """Lease the requests that go out in one call with the first one: they are one turn of their job.
 
         A part of a call at a time, while little is left, so that all endpoints get some of it.
         """
-        first = self._lease_one(endpoint, waiting, now)
-        if first is None:
-            return []
-        leases = [first]
-        if first.may_share and (size := endpoint.group_size) > 1 and not self._suspects:
+        leases: list[Lease] = []
+        if endpoint.group_size > 1 and not self._suspects:
             group = self._group_of(self._backlogs[first.job], first.ordinal)
             part = group.backlog.unfinished // (2 * GROUP_CALLS * len(self._endpoints))
             able = self._able_to_retry(group, now)
-            for _ in range(min(size, part, endpoint.free() + 1) - 1):
+            for _ in range(min(endpoint.group_size, part, endpoint.free() + 1) - 1):
                 ordinal = group.backlog.lease(group.number, endpoint.name, able, now)
                 if ordinal is None:
                     break
