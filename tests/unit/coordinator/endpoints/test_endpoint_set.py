@@ -208,7 +208,8 @@ def test_texts_for_vectors_are_sent_in_groups_and_their_results_come_together(mo
     # when the first group is answered, except for one of them
     tickets = tickets_of(sent[0])
     late = Fault(FaultKind.TOO_LONG, "too long", Remedy.NEVER)
-    outcomes = [*(Answered(ticket, b"{}", 1, 0, Counts(responses=1)) for ticket in tickets[1:]), Faulted(1, 1, late)]
+    outcomes: list[Answered | Faulted] = [Answered(ticket, b"{}", 1, 0, Counts(responses=1)) for ticket in tickets[1:]]
+    outcomes.append(Faulted(1, 1, late))
     monkeypatch.setattr(made.endpoints.pool, "find_ready", lambda _: ["a"])
     monkeypatch.setattr(
         made.endpoints.pool,
