@@ -31,7 +31,7 @@ from obcd.coordinator.intake.control_files import ControlFiles
 from obcd.coordinator.intake.drop_intake import DropIntake
 from obcd.coordinator.jobs.job_lifecycle import Jobs
 from obcd.coordinator.jobs.progress_folders import ProgressFolders
-from obcd.coordinator.jobs.recorder import Recorder
+from obcd.coordinator.jobs.recorder import Entry, Recorder
 from obcd.coordinator.jobs.retention_sweeps import Sweeper
 from obcd.coordinator.jobs.running_job import RunningJob
 from obcd.coordinator.loop_waits import TickPacing, Waker
@@ -334,8 +334,8 @@ class Coordinator:
         self._keep_house(now)
         if self._is_open:
             self._dispatch(now)
-        if self._recorder.pending:
-            self._recorder.start_writing(is_last=not self.endpoints.in_flight)
+        if self._recorder.pending and not self.endpoints.in_flight:
+            self._recorder.hurry()
         return self._until_next(now)
 
     @property
@@ -451,21 +451,25 @@ class Coordinator:
 
     def _record(self, events: Iterable[RequestEvent], now: float) -> None:
         """Record responses and failures of requests."""
+        entries: list[Entry] = []  # those of a group are written at once
         for event in events:
             match event:
                 case RequestAnswered():
-                    self._on_answered(event, now)
+                    entries.append(self._on_answered(event, now))
                 case AttemptFailed():
                     self._on_failed(event)
+        if entries:
+            self._recorder.add(*entries)
 
-    def _on_answered(self, event: RequestAnswered, now: float) -> None:
+    def _on_answered(self, event: RequestAnswered, now: float) -> Entry:
         lease, answer = event.lease, event.answer
         job = self.jobs.running[lease.job]
         if answer.span is not None:
             job.tokens.add(answer.counts.eval_tokens, now)
-            self._pacing.on_answer(answer.counts.seconds)
-        self._recorder.add(job.entry(lease.ordinal, answer.record, answer.counts))
+            if answer.counts.grouped == 0 or answer.counts.seconds:  # the first of a group has the seconds of its call
+                self._pacing.on_answer(answer.counts.seconds)
         self._observer.on_answer(job.header, lease, answer)
+        return job.entry(lease.ordinal, answer.record, answer.counts)
 
     def _on_failed(self, event: AttemptFailed) -> None:
         lease, fault, is_final = event.lease, event.fault, event.is_final

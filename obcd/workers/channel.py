@@ -24,8 +24,9 @@ _LENGTH = struct.Struct("!I")
 MAX_MESSAGE_BYTES = 256 * 2**20
 #: Most bytes that may wait for the other end; more means that it will never read again. A slot's request is 100 bytes.
 MAX_WAITING_BYTES = 16 * 2**20
-#: Bytes that are read at once; the buffer for them is made each time.
-_READ = 2**16
+#: Bytes that are read at once; the buffer for them is made each time. And the most that one `receive` reads: a group of
+#: vectors is several buffers long, and a tick of the main loop for each would make it late.
+_READ, _MOST_READ = 2**16, 2**20
 
 
 class ClosedError(ObcdError):
@@ -106,7 +107,18 @@ class Channel:
         if not chunk:
             raise ClosedError
         self._buffer += chunk
+        if len(chunk) == _READ:
+            self._read_more()
         return list(self._complete())
+
+    def _read_more(self) -> None:
+        """Read the rest of what is there; the end of the stream is left for the next `receive`."""
+        with contextlib.suppress(OSError):
+            for _ in range(_MOST_READ // _READ - 1):
+                chunk = self._socket.recv(_READ, socket.MSG_DONTWAIT)
+                self._buffer += chunk
+                if len(chunk) < _READ:
+                    return
 
     def close(self) -> None:
         """Close this end; safe to call twice."""

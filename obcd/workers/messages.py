@@ -30,6 +30,17 @@ class Ask(NamedTuple):
     is_hedged: bool = False
 
 
+class AskGroup(NamedTuple):
+    """Coordinator → worker: send these requests for vectors, of one job and signature, in as few calls as possible."""
+
+    asks: tuple[Ask, ...]
+
+
+def tickets_of(message: Ask | AskGroup) -> tuple[int, ...]:
+    """Return the tickets of a request, or of all requests of a group."""
+    return (message.ticket,) if isinstance(message, Ask) else tuple(ask.ticket for ask in message.asks)
+
+
 class Cancel(NamedTuple):
     """Coordinator → worker: cancel this request if it is still in flight.
 
@@ -76,6 +87,26 @@ class Faulted(NamedTuple):
     fault: Fault
 
 
+class GroupCall(NamedTuple):
+    """What a call of vectors that was answered says about its endpoint.
+
+    Attributes:
+        requests, texts: How many it had.
+        seconds: How long the endpoint worked on it.
+    """
+
+    requests: int
+    texts: int
+    seconds: float
+
+
+class Grouped(NamedTuple):
+    """Worker → coordinator: the outcomes of all requests of a group, and the calls that were made for them."""
+
+    outcomes: tuple[Answered | Faulted, ...]
+    calls: tuple[GroupCall, ...] = ()
+
+
 class Weighed(NamedTuple):
     """Worker → coordinator: the server has replied to this request; whose fault that was is being examined."""
 
@@ -102,5 +133,5 @@ class Probed(NamedTuple):
 
 # The types that are sent for every request have a number: otherwise their modules and names would be sent and looked up
 # each time. Both ends import this module; 240 to 255 are for private use (Python's copyreg, PEP 307).
-for code, kind in enumerate((Ask, Answered, Counts, Span), 240):
+for code, kind in enumerate((Ask, Answered, Counts, Span, AskGroup, Grouped, GroupCall), 240):
     copyreg.add_extension(kind.__module__, kind.__qualname__, code)

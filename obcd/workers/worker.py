@@ -19,11 +19,9 @@ import select
 import signal
 import socket
 import threading
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from obcd.clock import monotonic, wall
 from obcd.core.answer.counts import Counts
@@ -33,21 +31,9 @@ from obcd.core.answer.record_codec import encode
 from obcd.core.endpoint.concurrency import UNTOLD, Span
 from obcd.core.endpoint.deadlines import Deadlines
 from obcd.core.endpoint.embedding_turns import EmbeddingTurns
-from obcd.core.endpoint.faults import Fault, Remedy, job_unreadable, server_ended, worker_fault
-from obcd.core.request.lines import parse_line
-from obcd.core.request.records import (
-    JobSettings,
-    Kind,
-    Request,
-    Signature,
-    answers_of,
-    nth_request,
-    num_predict_of,
-    reseeded,
-    whole_option,
-)
+from obcd.core.endpoint.faults import Fault, Remedy, attempt_cancelled, job_unreadable, server_ended, worker_fault
+from obcd.core.request.records import Kind, num_predict_of, whole_option
 from obcd.core.request.request_key import key_of
-from obcd.core.request.rows import Reading
 from obcd.errors import LineError
 from obcd.logs.setup import fault_text
 from obcd.ollama.client import HUNG, TIMED_OUT
@@ -58,27 +44,28 @@ from obcd.ollama.transport import Transport
 from obcd.secret import Secret
 from obcd.spool.folders.layout import CACHE_NAME
 from obcd.spool.job.cache import AnswerCache
-from obcd.spool.job.job_folder import OpenJob, read_header
 from obcd.workers.channel import Channel, ClosedError
-from obcd.workers.loader import Loader, Preflight
+from obcd.workers.embedding_groups import Member, is_divisible, kept_share, merged, send, size_of
+from obcd.workers.job_requests import Asked, JobRequests
+from obcd.workers.loader import LOADED_LOAD_SECONDS, Loader, Preflight
 from obcd.workers.messages import (
     Answered,
     Ask,
+    AskGroup,
     Cancel,
     Configure,
     Faulted,
+    GroupCall,
+    Grouped,
     Probed,
     ProbeNow,
     Stepped,
     Uncached,
     Weighed,
+    tickets_of,
 )
 from obcd.workers.recovery_driver import REPLACED, RecoveryDriver
 
-#: The number of jobs whose settings are kept; a job's settings never change.
-CACHED_JOBS = 64
-#: Lines above this size are parsed one at a time.
-LONG_LINE_BYTES = 2**20
 #: Added to the fault of a cancelled request if no other request got a response meanwhile.
 SILENCE = "nor to any other request meanwhile"
 #: Added to what happened, before the advice, to the fault of a request whose answer repeated itself again.
@@ -117,10 +104,12 @@ class _Worker:
             spec.url, self._loader, Deadlines(), self._break_off, lambda text: self._reply(Stepped(text))
         )
         answers = AnswerCache(spec.jobs.with_name(CACHE_NAME), lambda reason: self._reply(Uncached(reason)))
-        self._common = _Common(self._loader, self._recovery, _JobCache(spec.jobs), answers)
+        self._common = _Common(self._loader, self._recovery, JobRequests(spec.jobs), answers)
         self._slots: list[_Slot] = []
         #: Tickets received that have no result yet.
         self._in_flight: set[int] = set()
+        #: The first ticket of each request or group received that has no result yet.
+        self._calls: set[int] = set()
 
     def run(self) -> None:
         """Pass requests to slots, and cancel those that take too long, until the channel closes."""
@@ -139,7 +128,7 @@ class _Worker:
 
     def _take(self, message: object) -> None:
         match message:
-            case Ask():
+            case Ask() | AskGroup():
                 self._on_ask(message)
             case Cancel(ticket, is_overdue):
                 if ticket in self._in_flight:
@@ -153,27 +142,33 @@ class _Worker:
             case _:
                 raise TypeError(type(message).__name__)
 
-    def _on_ask(self, message: Ask) -> None:
-        """Queue a request for any free slot; add a slot if none would be free."""
-        self._in_flight.add(message.ticket)
-        if len(self._in_flight) > len(self._slots):
+    def _on_ask(self, message: Ask | AskGroup) -> None:
+        """Queue a request, or a group, for any free slot; add a slot if none would be free."""
+        tickets = tickets_of(message)
+        self._in_flight.update(tickets)
+        self._calls.add(tickets[0])
+        if len(self._calls) > len(self._slots):
             slot = _Slot(self._common, self._spec, self._give_back)
             self._slots.append(slot)
             threading.Thread(target=slot.run, daemon=True).start()
         self._common.asks.put(message)
 
-    def _give_back(self, result: Answered | Faulted | Weighed) -> None:
+    def _give_back(self, result: Answered | Faulted | Grouped | Weighed) -> None:
         """Send the outcome of a request, or that it will come; called by the threads of all slots."""
         if isinstance(result, Weighed):
             self._reply(result)
             return
-        self._in_flight.discard(result.ticket)  # first: a later cancellation is not kept
-        self._common.withdrawn.discard(result.ticket)
+        outcomes = result.outcomes if isinstance(result, Grouped) else (result,)
+        for outcome in outcomes:
+            self._in_flight.discard(outcome.ticket)  # first: a later cancellation is not kept
+            self._calls.discard(outcome.ticket)
+            self._common.withdrawn.discard(outcome.ticket)
         if not self._in_flight:
             self._common.jobs.close()
         self._reply(result)
-        if isinstance(result, Faulted) and (
-            result.fault.kind is FaultKind.OTHER_WEIGHTS or self._loader.doubted is not None
+        faults = [outcome.fault for outcome in outcomes if isinstance(outcome, Faulted)]
+        if faults and (
+            any(fault.kind is FaultKind.OTHER_WEIGHTS for fault in faults) or self._loader.doubted is not None
         ):
             self._probes.put(ProbeNow())  # the coordinator's view of the endpoint is out of date
 
@@ -207,88 +202,11 @@ class _Worker:
         except Exception as error:  # noqa: BLE001 - a thread that ends would leave the endpoint without probes
             return Probe(f"the worker failed while it probed it ({fault_text(error)})")
 
-    def _reply(self, message: Answered | Faulted | Probed | Stepped | Uncached | Weighed) -> None:
+    def _reply(self, message: Answered | Faulted | Grouped | Probed | Stepped | Uncached | Weighed) -> None:
         try:
             self._channel.send(message)
         except ClosedError:
             os._exit(0)
-
-
-class _Asked(NamedTuple):
-    """One request, with everything that is needed to send it.
-
-    Attributes:
-        has_seed: Whether its line has several choices, each with a seed that the result names.
-    """
-
-    request: Request
-    settings: JobSettings
-    signature: Signature
-    has_seed: bool = False
-
-
-class _JobFacts(NamedTuple):
-    """What all requests of a job with one signature have in common."""
-
-    settings: JobSettings
-    signature: Signature
-    reading: Reading
-
-
-class _JobCache:
-    """The settings of recent jobs, and the open files of the last one. Any thread may call it."""
-
-    def __init__(self, jobs: Path) -> None:
-        self._jobs = jobs
-        self._cache: OrderedDict[tuple[str, int], _JobFacts] = OrderedDict()
-        self._last: tuple[str, OpenJob] | None = None
-        self._lock = threading.Lock()
-        self._long_lines = threading.Lock()
-
-    def read(self, job: str, ordinal: int, number: int, attempt: int = 1) -> _Asked:
-        """Read one request from the job's folder.
-
-        Args:
-            number: The number of its signature among those of the job.
-            attempt: The number of the attempt: another one has another seed where empty answers are tried again.
-
-        Raises:
-            OSError, ValueError, LookupError, TypeError, LineError: If the folder is damaged.
-        """
-        place, raw = self._files(job).read(ordinal)
-        settings, signature, reading = self._facts(job, number)
-        if len(raw) > LONG_LINE_BYTES:  # parsing takes four times the memory of a line with pictures: one at a time
-            with self._long_lines:
-                request = parse_line(raw, place.line, reading)
-        else:
-            request = parse_line(raw, place.line, reading)
-        has_seed = answers_of(request, settings) > 1
-        if has_seed:
-            request = nth_request(request, settings, place.answer)
-        if settings.empty == "retry":
-            request = reseeded(request, settings, attempt)
-        return _Asked(request, settings, signature, has_seed)
-
-    def close(self) -> None:
-        """Close the open files: their job may be removed, and they would keep its space."""
-        self._last = None
-
-    def _files(self, job: str) -> OpenJob:
-        last = self._last
-        if last is None or last[0] != job:
-            last = self._last = job, OpenJob(f"{self._jobs}/{job}")
-        return last[1]
-
-    def _facts(self, job: str, number: int) -> _JobFacts:
-        with self._lock:
-            known = self._cache.get((job, number))
-            if known is None:
-                header = read_header(self._jobs / job)
-                settings = header.settings_under(number)
-                known = self._cache[job, number] = _JobFacts(settings, header.signatures[number], settings.reading)
-                while len(self._cache) > CACHED_JOBS:
-                    self._cache.popitem(last=False)
-            return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,9 +220,9 @@ class _Common:
 
     loader: Loader
     recovery: RecoveryDriver
-    jobs: _JobCache
+    jobs: JobRequests
     answers: AnswerCache
-    asks: queue.SimpleQueue[Ask] = field(default_factory=queue.SimpleQueue)
+    asks: queue.SimpleQueue[Ask | AskGroup] = field(default_factory=queue.SimpleQueue)
     withdrawn: set[int] = field(default_factory=set)
     turns: EmbeddingTurns = field(default_factory=EmbeddingTurns)
 
@@ -313,7 +231,7 @@ class _Slot:
     """Room for one request in flight. Its own thread sends requests; the main thread may cancel them."""
 
     def __init__(
-        self, common: _Common, spec: WorkerSpec, give_back: Callable[[Answered | Faulted | Weighed], None]
+        self, common: _Common, spec: WorkerSpec, give_back: Callable[[Answered | Faulted | Grouped | Weighed], None]
     ) -> None:
         self._asks, self._withdrawn = common.asks, common.withdrawn
         self._loader, self._recovery = common.loader, common.recovery
@@ -324,6 +242,8 @@ class _Slot:
         self._transport = Transport(spec.url, spec.connect_timeout_seconds, spec.token)
         self._lock = threading.Lock()
         self._ticket: int | None = None
+        #: Those of its tickets that were not cancelled: a group has several.
+        self._wanted: set[int] = set()
         #: Whether its request is at the server, and whether it was cancelled because it took too long.
         self._is_sent = self._is_overdue = False
         self.limit: float | None = None  # monotonic seconds; read by the main thread
@@ -332,15 +252,18 @@ class _Slot:
         """Execute requests for ever."""
         while True:
             message = self._asks.get()
+            tickets = tickets_of(message)
             with self._lock:
-                self._ticket, self._is_overdue = message.ticket, False
+                self._ticket, self._is_overdue = tickets[0], False
                 self._transport.arm()
-                if message.ticket in self._withdrawn:  # cancelled while it waited for a slot
+                self._wanted = {ticket for ticket in tickets if ticket not in self._withdrawn}
+                if not self._wanted:  # cancelled while it waited for a slot
                     self._transport.abort("cancelled")
             result = self._try_to_ask(message)
             self._cuts.end(id(self))
             with self._lock:
                 self._ticket = self.limit = None
+                self._wanted = set()
                 self._is_sent = False
             self._give_back(result)
 
@@ -349,11 +272,16 @@ class _Slot:
         self._transport.connect_timeout, self._transport.token = connect_timeout, token
 
     def cancel(self, ticket: int, *, is_overdue: bool) -> None:
-        """Cancel a request if it is this slot's; a request that no slot has yet is in `withdrawn`."""
+        """Cancel a request if it is this slot's; a request that no slot has yet is in `withdrawn`.
+
+        A group goes on for the others until all are cancelled.
+        """
         with self._lock:
-            if self._ticket == ticket:
-                self._is_overdue = is_overdue
-                self._transport.abort("cancelled")
+            if ticket in self._wanted:
+                self._wanted.remove(ticket)
+                if not self._wanted:
+                    self._is_overdue = is_overdue
+                    self._transport.abort("cancelled")
 
     def break_off(self) -> None:
         """Cancel the request at the server, which hangs."""
@@ -363,7 +291,8 @@ class _Slot:
 
     def enforce_limit(self, now: float) -> None:
         """Cancel the request if its time limit is over."""
-        if self.limit is None or now < self.limit:  # the usual case: all slots are checked at every message
+        limit = self.limit
+        if limit is None or now < limit:  # the usual case: all slots are checked at every message
             return
         with self._lock:
             if self.limit is not None and now >= self.limit:
@@ -371,53 +300,120 @@ class _Slot:
                 self._is_overdue = True
                 self._transport.abort(TIMED_OUT)
 
-    def _try_to_ask(self, message: Ask) -> Answered | Faulted:
-        """Send a request; whatever goes wrong, the ticket gets a result and the thread continues."""
+    def _try_to_ask(self, message: Ask | AskGroup) -> Answered | Faulted | Grouped:
+        """Send a request, or several; whatever goes wrong, each ticket gets a result and the thread continues."""
         try:
-            return self._ask(message)
+            return self._ask_group(message) if isinstance(message, AskGroup) else self._ask(message)
         except Exception as error:  # noqa: BLE001 - a thread that ends would take its slot and its ticket with it
             self._loader.forget()
-            return Faulted(message.ticket, 0, worker_fault(fault_text(error)))
+            fault = worker_fault(fault_text(error))
+            if isinstance(message, Ask):
+                return Faulted(message.ticket, 0, fault)
+            if len(message.asks) > 1:
+                fault = replace(fault, costs_attempt=False, is_shared=True)
+            return Grouped(tuple(Faulted(item.ticket, 0, fault) for item in message.asks))
 
     def _ask(self, message: Ask) -> Answered | Faulted:
+        member = self._read(message)
+        if not isinstance(member, Member):
+            return member
+        request = member.asked.request
+        asked, result = self._exchange(message, member.asked)
+        if isinstance(result, Fault):
+            return Faulted(message.ticket, request.line, result)
+        if asked.request is request:
+            self._keep(member, result)
+        return self._answered(message, asked, result)
+
+    def _read(self, message: Ask) -> Member | Answered | Faulted:
+        """Read a request; return its outcome if it need not be sent, because an earlier job has its answer."""
         try:
             asked = self._jobs.read(message.job, message.ordinal, message.signature, message.attempt)
         except (OSError, ValueError, LookupError, TypeError, LineError) as error:
             return Faulted(message.ticket, 0, job_unreadable(error))
-        request, settings, signature, _ = asked
-        key = key_of(request, settings, message.digest) if settings.cache and message.digest else None
-        known = self._find_known(key, settings)
-        if known is not None:
-            answer = known._replace(cost=known.cost.untimed(), finished=round(wall(), 3))
-            return self._answered(message, asked, answer, is_cached=True)
-        outcome = self._recovery.refusal() or self._loader.refusal(request, settings, signature, message.digest)
-        if outcome is None:
+        key = key_of(asked.request, asked.settings, message.digest) if asked.settings.cache and message.digest else None
+        known = self._find_known(key, asked)
+        if known is None:
+            return Member(message, asked, key)
+        answer = known._replace(cost=known.cost.untimed(), finished=round(wall(), 3))
+        return self._answered(message, asked, answer, is_cached=True)
+
+    def _ask_group(self, group: AskGroup) -> Grouped:
+        """Send requests for vectors in groups; those that were cancelled meanwhile are left out."""
+        outcomes: list[Answered | Faulted] = []
+        members: list[Member] = []
+        calls: list[GroupCall] = []
+        for message in group.asks:
+            found = self._read(message) if message.ticket in self._wanted else _cancelled(message)
+            if isinstance(found, Member):
+                members.append(found)
+            else:
+                outcomes.append(found)
+
+        def call(part: Sequence[Member]) -> ModelAnswer | Fault:
+            asked, result = self._exchange(part[0].ask, merged(part), len(part))
+            if isinstance(result, ModelAnswer):
+                cost = result.cost
+                loading = cost.load_seconds if cost.load_seconds > LOADED_LOAD_SECONDS else 0.0
+                work = cost.seconds - cost.wait_seconds - loading
+                calls.append(GroupCall(len(part), len(asked.request.inputs), work))
+            return result
+
+        for member, result in send(members, call):
+            if isinstance(result, Fault):
+                outcomes.append(Faulted(member.ask.ticket, member.asked.request.line, result))
+            else:
+                self._keep(member, kept_share(result))
+                outcomes.append(self._answered(member.ask, member.asked, result))
+        return Grouped(tuple(outcomes), tuple(calls))
+
+    def _exchange(self, message: Ask, asked: Asked, requests: int = 1) -> tuple[Asked, ModelAnswer | Fault]:
+        """Load the model, send a request, and judge the outcome.
+
+        Args:
+            message: The request that is sent; the first one, if several go out in one call.
+            requests: How many requests are sent in one; their fault is not examined if they are sent in halves.
+
+        Returns:
+            The request that was sent last, and its answer, or its fault as it counts.
+        """
+        signature = asked.signature
+        fault = self._recovery.refusal() or self._loader.refusal(
+            asked.request, asked.settings, signature, message.digest
+        )
+        if fault is None:
             self._is_sent = True
-            outcome = self._load(asked)
-        if outcome is None:
+            fault = self._load(asked)
+        if fault is None:
             sent_at = monotonic()
             asked, result = self._send(message, asked)
             if isinstance(result, ModelAnswer):
-                loading, requests = result.cost.load_seconds, 1 + result.repairs
-                outcome = self._loader.note_used(signature, message.digest, loading, requests)
-                if outcome is None:
+                loading, repeats = result.cost.load_seconds, 1 + result.repairs
+                fault = self._loader.note_used(signature, message.digest, loading, repeats)
+                if fault is None:
                     self._recovery.deadlines.note(signature, result.cost)
-                    result = self._turns.with_wait(result, sent_at, monotonic())
-                    if key is not None and asked.request is request:
-                        self._answers.keep(key, result)
-                    return self._answered(message, asked, result)
+                    return asked, self._turns.with_wait(result, sent_at, monotonic())
+            elif requests > 1 and is_divisible(result):
+                return asked, result
             else:
-                outcome = self._weigh(message, result, asked, sent_at)
-        if outcome.remedy is not Remedy.NEVER and not outcome.is_refusal:
+                fault = self._weigh(message, result, asked, sent_at)
+        if fault.remedy is not Remedy.NEVER and not fault.is_refusal:
             self._loader.forget()
-        return Faulted(message.ticket, request.line, outcome)
+        return asked, fault
 
-    def _find_known(self, key: bytes | None, settings: JobSettings) -> ModelAnswer | None:
-        """Return the answer of an earlier job, unless it says nothing and the job does not keep such answers."""
+    def _find_known(self, key: bytes | None, asked: Asked) -> ModelAnswer | None:
+        """Return the answer of an earlier job; None if it lacks what this job needs: a text, or its own tokens."""
         known = self._answers.find(key) if key is not None else None
-        return None if known is not None and known.is_empty and settings.empty != "keep" else known
+        if known is None or (known.is_empty and asked.settings.empty != "keep"):
+            return None
+        return None if asked.needs_usage and known.group_size > 1 else known
 
-    def _load(self, asked: _Asked) -> Fault | None:
+    def _keep(self, member: Member, answer: ModelAnswer) -> None:
+        """Store an answer for later jobs."""
+        if member.key is not None:
+            self._answers.keep(member.key, answer, replaces=member.asked.needs_usage)
+
+    def _load(self, asked: Asked) -> Fault | None:
         """Load the model for a request; its fault is not that of the request, which was not sent."""
         self.limit = monotonic() + asked.settings.load_timeout_seconds
         fault = self._loader.ensure(self._transport, asked.signature)
@@ -425,7 +421,7 @@ class _Slot:
             fault = server_ended() if self._cuts.is_server_gone(id(self), None, self._spec.token) else fault
         return fault and replace(fault, reached_model=False)
 
-    def _send(self, message: Ask, asked: _Asked) -> tuple[_Asked, ModelAnswer | Fault]:
+    def _send(self, message: Ask, asked: Asked) -> tuple[Asked, ModelAnswer | Fault]:
         """Send a request; if its answer repeats itself, once more with another seed.
 
         Returns:
@@ -451,7 +447,7 @@ class _Slot:
                     result = replace(result, message=happened + TWICE + colon + advice)
         return asked, result
 
-    def _weigh(self, message: Ask, fault: Fault, asked: _Asked, sent_at: float) -> Fault:
+    def _weigh(self, message: Ask, fault: Fault, asked: Asked, sent_at: float) -> Fault:
         """Return a fault as it counts, once it is known whether the server ended, hung, or refuses this request."""
         token, signature = self._spec.token, asked.signature
         with self._lock:
@@ -471,15 +467,15 @@ class _Slot:
             self._give_back(Weighed(message.ticket))
         return self._refusals.weigh(fault, signature, sent_at, asked.settings.load_timeout_seconds, token)
 
-    def _seconds(self, asked: _Asked, attempt: int) -> float:
+    def _seconds(self, asked: Asked, attempt: int) -> float:
         """Return how long a request may take, in seconds."""
-        request, settings, signature, _ = asked
+        request, settings, signature = asked.request, asked.settings, asked.signature
         texts = [settings.system or "", *(str(message.get("content", "")) for message in request.messages)]
         if request.kind is not Kind.CHAT:
             texts += request.inputs or (request.prompt, request.suffix or "")
-        size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
-        longest = num_predict_of(request, settings)
-        return self._recovery.deadlines.limit(signature, size, longest, attempt, settings.request_timeout_seconds)
+        longest, most = num_predict_of(request, settings), settings.request_timeout_seconds
+        count = max(1, len(request.inputs))
+        return self._recovery.deadlines.limit(signature, size_of(texts), longest, attempt, most, count)
 
     def _extend(self, ticket: int, took: float, seconds: float, last: float) -> bool:
         """Give a repair its own time limit, within the limit of the whole request.
@@ -497,7 +493,7 @@ class _Slot:
                 self.limit = min(last, now + seconds)
         return True
 
-    def _answered(self, message: Ask, asked: _Asked, answer: ModelAnswer, *, is_cached: bool = False) -> Answered:
+    def _answered(self, message: Ask, asked: Asked, answer: ModelAnswer, *, is_cached: bool = False) -> Answered:
         response = Response(
             ordinal=message.ordinal,
             line=asked.request.line,
@@ -517,6 +513,10 @@ class _Slot:
             counts=Counts.of(response),
             span=_span(response),
         )
+
+
+def _cancelled(message: Ask) -> Faulted:
+    return Faulted(message.ticket, 0, attempt_cancelled())
 
 
 def _span(response: Response) -> Span | None:

@@ -236,7 +236,6 @@ def check_recorded_is_durable(folder: Path) -> int:
         recorder.open("job", 0)
         for ordinal in range(8):
             recorder.add(Entry("job", answer(ordinal), Counts(responses=1)))
-            recorder.start_writing(is_last=False)
         recorder.stop(10)
     assert len(said) == 8
     assert lost == [], "a result was counted that a power cut takes"

@@ -71,7 +71,6 @@ def record_four(recorder: Recorder, layout: Layout) -> None:
     recorder.open(job, 0)
     for ordinal in range(4):
         recorder.add(Entry(job, answer(ordinal, LONG), Counts(responses=1)))
-        recorder.start_writing(is_last=False)
 
 
 def await_four(recorder: Recorder) -> None:
@@ -103,7 +102,6 @@ def test_full_disk_holds_results_until_there_is_room(
     recorder.open(job, 0)
     for ordinal in range(4):
         recorder.add(Entry(job, answer(ordinal, LONG), Counts(responses=1)))
-        recorder.start_writing(is_last=False)
     wait_until(lambda: "No space left on device" in trouble(room))
 
     filler.unlink()

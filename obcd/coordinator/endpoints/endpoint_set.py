@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +30,19 @@ from obcd.core.scheduling.scheduler import Scheduler
 from obcd.core.scheduling.weights import shorten
 from obcd.ollama.control import Probe
 from obcd.spool.outbox.publication import EndpointFacts
-from obcd.workers.messages import Answered, Ask, Cancel, Faulted, Probed, ProbeNow, Stepped, Uncached, Weighed
+from obcd.workers.messages import (
+    Answered,
+    Ask,
+    AskGroup,
+    Cancel,
+    Faulted,
+    Grouped,
+    Probed,
+    ProbeNow,
+    Stepped,
+    Uncached,
+    Weighed,
+)
 from obcd.workers.pool import Lost, Pool, Received
 from obcd.workers.worker import WorkerSpec
 
@@ -204,6 +216,11 @@ class Endpoints:
         """The number of requests at the endpoints now."""
         return self.scheduler.all_in_flight
 
+    @property
+    def calls_in_flight(self) -> float:
+        """The number of calls that these requests make, about: several requests for vectors go out in one."""
+        return self.scheduler.calls_in_flight
+
     def views(self, now: float) -> tuple[EndpointView, ...]:
         """Return the views of the endpoints."""
         odd, unfit = self.scheduler.odd(), self.scheduler.unfit()
@@ -241,12 +258,27 @@ class Endpoints:
 
     def dispatch(self, now: float) -> None:
         """Fill every free slot."""
-        for lease in self.scheduler.assign(now):
-            about = lease.job, lease.ordinal, lease.attempt, lease.digest, lease.signature, lease.is_hedged
-            ask = Ask(lease.ticket, *about)
-            self.pool.send(lease.endpoint, ask)
+        for endpoint, message in self._messages_of(self.scheduler.assign(now)):
+            self.pool.send(endpoint, message)
         if self.scheduler.revision != self._logged_revision:
             self._log_left_out()
+
+    def _messages_of(self, leases: Iterable[Lease]) -> Iterator[tuple[str, Ask | AskGroup]]:
+        """Yield what is sent to which endpoint; texts for vectors of one job go out in groups."""
+        groups: dict[tuple[str, str, int, str], list[Ask]] = {}
+        for lease in leases:
+            about = lease.job, lease.ordinal, lease.attempt, lease.digest, lease.signature, lease.is_hedged
+            ask = Ask(lease.ticket, *about)
+            if not lease.may_share:
+                yield lease.endpoint, ask
+                continue
+            key = lease.endpoint, lease.job, lease.signature, lease.digest
+            group = groups.setdefault(key, [])
+            group.append(ask)
+            if len(group) >= self.scheduler.group_size(lease.endpoint):
+                yield lease.endpoint, AskGroup(tuple(groups.pop(key)))
+        for (endpoint, *_), group in groups.items():
+            yield endpoint, AskGroup(tuple(group))
 
     def receive(self, now: float, readable: Iterable[int] = ()) -> list[RequestEvent]:
         """Receive the workers' messages and return the outcomes of attempts.
@@ -259,6 +291,8 @@ class Endpoints:
             for event in self.pool.receive(endpoint, now):
                 if isinstance(event, Lost):
                     events += self._on_worker_lost(event, now)
+                elif isinstance(event.message, Grouped):
+                    events += self._on_grouped(event.endpoint, event.message, now)
                 elif (found := self._on_message(event, now)) is not None:
                     events.append(found)
         if self.leaving:
@@ -352,6 +386,20 @@ class Endpoints:
         self.figures[endpoint].faults += 1
         lease, is_final, judged = settled
         return AttemptFailed(lease, line, judged, is_final)
+
+    def _on_grouped(self, endpoint: str, group: Grouped, now: float) -> list[RequestEvent]:
+        found: list[RequestEvent | None] = []
+        for outcome in group.outcomes:
+            if isinstance(outcome, Answered):
+                found.append(self._on_answered(endpoint, outcome, now))
+            else:
+                found.append(self._on_faulted(endpoint, *outcome, now))
+        for call in group.calls:
+            self.scheduler.on_group_call(endpoint, *call)
+        if any(isinstance(item, Faulted) and item.fault.is_late_group for item in group.outcomes):
+            self.scheduler.on_group_timeout(endpoint)
+        self._log_state(endpoint)
+        return [event for event in found if event is not None]
 
     def _on_recovery_step(self, endpoint: str, text: str, now: float) -> None:
         health = self.scheduler.health(endpoint)

@@ -189,7 +189,7 @@ class Jobs:
         """Return the seconds until all jobs in progress are done; paused jobs do not count."""
         waiting = sum(header.requests for header in self.accepted.values() if not self.is_paused(header.id))
         going = [job for job in self.running.values() if job.state is not JobState.PAUSED]
-        return time_to_go(going, waiting, self._endpoints.in_flight)
+        return time_to_go(going, waiting, self._endpoints.calls_in_flight)
 
     # --- coming --------------------------------------------------------------------------------------------------
 
@@ -293,6 +293,7 @@ class Jobs:
         )
         backlog.weights = None if header.settings.digest == "any" else dict(outcome.replay.weights)
         backlog.has_cache = header.settings.cache
+        backlog.may_share = not header.asks  # OpenAI's form reports the tokens of each line
         running = RunningJob(header, backlog, outcome.replay.counts, Rate(now), Rate(now), outcome.times)
         if self.controls(header.id).canceller is not None:
             running.move(JobState.CANCELLED)

@@ -30,7 +30,7 @@ class Entry:
 
 
 class Recorder:
-    """Owns the open ledgers. The methods without an underscore are the main thread's.
+    """Owns the open ledgers. `open`, `add`, `hurry`, `close_job`, `recorded` are the main thread's.
 
     Args:
         waker: Woken by the thread when results were recorded, or could not be.
@@ -44,7 +44,6 @@ class Recorder:
         self._lock = threading.Lock()
         self._news, self._hurry = threading.Event(), threading.Event()
         self._entries: list[Entry] = []
-        self._is_new = False  # whether a result was queued and the thread does not know
         self._sizes: dict[str, int] = {}
         self._writers: dict[str, LedgerWriter] = {}
         self._closing: set[str] = set()
@@ -58,25 +57,16 @@ class Recorder:
         with self._lock:
             self._sizes[job] = size
 
-    def add(self, entry: Entry) -> None:
-        """Queue a result; `start_writing` has the thread write what is queued."""
+    def add(self, *entries: Entry) -> None:
+        """Queue results; they are written together."""
+        self._hurry.clear()
         with self._lock:
-            self._entries.append(entry)
-        self._is_new = True
+            self._entries.extend(entries)
+        self._news.set()
 
-    def start_writing(self, *, is_last: bool) -> None:
-        """Have the thread write the results that were queued since the last call: once a tick, as each wake-up costs.
-
-        Args:
-            is_last: Whether no request is in flight, so that no more results need to be waited for.
-        """
-        if is_last:
-            self._hurry.set()
-        elif self._is_new:
-            self._hurry.clear()
-        if self._is_new:
-            self._is_new = False
-            self._news.set()
+    def hurry(self) -> None:
+        """Do not wait for more results until the next `add`: no request is in flight."""
+        self._hurry.set()
 
     def recorded(self) -> list[Entry]:
         """Return the results that reached the disk after the last call."""

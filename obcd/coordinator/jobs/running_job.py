@@ -125,7 +125,7 @@ def idle_view(header: JobHeader, state: JobState, trouble: str = "", priority: i
     )
 
 
-def time_to_go(jobs: Collection[RunningJob], waiting: int, in_flight: int) -> float | None:
+def time_to_go(jobs: Collection[RunningJob], waiting: int, in_flight: float) -> float | None:
     """Return how long the cluster takes for all remaining requests, in seconds; None while that is not known.
 
     This is the remaining work, in seconds at an endpoint, divided by the number of requests in flight. It is not the
@@ -134,7 +134,7 @@ def time_to_go(jobs: Collection[RunningJob], waiting: int, in_flight: int) -> fl
 
     Args:
         waiting: Number of requests of jobs that have not started; assumed to be as long as the others.
-        in_flight: Number of requests at endpoints now.
+        in_flight: Number of calls at endpoints now; several requests may go out in one.
     """
     answered = sum(job.counts.responses for job in jobs)
     if not answered or not in_flight:

@@ -18,6 +18,7 @@ class Counts:
         repairs: How often a request was sent again because an answer did not fit its schema, over all results.
         cached: Responses that were computed earlier, and not requested again.
         same: Results that are those of an equal request (`dedupe`).
+        grouped: Responses that came in one call with others; the first of a call has the tokens and seconds of all.
         prompt_tokens, eval_tokens: Tokens read and generated, over responses and the failures that report theirs.
         work_seconds: Seconds that requests took at their endpoints without the wait for a slot there, over the same
             results: as many seconds of work as an endpoint with one slot needs for them.
@@ -42,6 +43,7 @@ class Counts:
     prompt_eval_seconds: float = 0.0
     evaluated_tokens: int = 0
     cached_tokens: int = 0
+    grouped: int = 0
 
     @classmethod
     def of(cls, result: Result) -> Counts:
@@ -67,6 +69,7 @@ class Counts:
             counts.prompt_eval_seconds = cost.prompt_eval_seconds
             counts.responses, counts.cut_short = 1, int(result.answer.done_reason == "length")
             counts.empty, counts.cached = int(_has_empty(result)), int(result.is_cached)
+            counts.grouped = int(result.answer.group_size > 1)
         else:
             counts.failures = 1
         return counts
@@ -102,13 +105,14 @@ class Counts:
             repairs=self.repairs * count,
             cached=self.cached * count,
             same=count - 1,
-            prompt_tokens=self.prompt_tokens * count,
+            prompt_tokens=self.prompt_tokens * (1 if self.grouped else count),
             eval_tokens=self.eval_tokens * count,
             work_seconds=self.work_seconds,
             wait_seconds=self.wait_seconds,
             prompt_eval_seconds=self.prompt_eval_seconds,
             evaluated_tokens=self.evaluated_tokens,
             cached_tokens=self.cached_tokens,
+            grouped=self.grouped * count,
         )
 
     def add(self, other: Counts) -> None:
@@ -127,6 +131,7 @@ class Counts:
         self.prompt_eval_seconds += other.prompt_eval_seconds
         self.evaluated_tokens += other.evaluated_tokens
         self.cached_tokens += other.cached_tokens
+        self.grouped += other.grouped
 
 
 #: Returns the values of all fields, in their order.

@@ -75,6 +75,8 @@ class ModelAnswer(NamedTuple):
         parsed: The JSON value in the text, if the request required a form; else NOT_PARSED.
         is_mended: Whether the text was only nearly JSON, or numbers were in quotes, in the text or in a call, and that
             was corrected.
+        group_size: How many requests went out in the call that it is from, if there were others; the first of them has
+            the tokens and times of the call, the others have none.
         raw: All that the model wrote, if `text` is only a part of it, or a correction.
         repairs: How often the request was sent again because an answer did not fit.
         unknown: Keys of a record that another version wrote, and their values.
@@ -85,7 +87,7 @@ class ModelAnswer(NamedTuple):
     done_reason: str | None = None
     cost: Cost = NO_COST
     finished: float = 0.0
-    embeddings: list[list[float]] | None = None
+    embeddings: Sequence[list[float]] | None = None
     thinking: str | None = None
     thought_aloud: bool = False
     tool_calls: list[object] | None = None
@@ -95,6 +97,7 @@ class ModelAnswer(NamedTuple):
     repairs: int = 0
     unknown: Mapping[str, object] | None = None
     raw: str | None = None
+    group_size: int = 0
 
     @property
     def is_empty(self) -> bool:
@@ -148,7 +151,10 @@ class Response(NamedTuple):
 
     def repeated(self, ordinal: int, line: int) -> Response:
         """Return the result for an equal request: the same except for place and time."""
-        answer = self.answer._replace(cost=self.answer.cost.untimed())
+        cost = self.answer.cost.untimed()
+        if self.answer.group_size > 1:  # the tokens are those of the whole call
+            cost = cost._replace(prompt_tokens=0)
+        answer = self.answer._replace(cost=cost)
         return self._replace(ordinal=ordinal, line=line, answer=answer, same_as=self.line)
 
 

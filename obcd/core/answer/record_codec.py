@@ -12,11 +12,13 @@ import json
 import re
 from collections.abc import Mapping
 from enum import StrEnum
+from itertools import islice
 from typing import Any
 
 from obcd.clock import timestamp
 from obcd.core.answer.counts import Counts
 from obcd.core.answer.outcomes import NOT_PARSED, Cost, Failure, KeptAnswer, ModelAnswer, Response, Result
+from obcd.core.answer.vectors import VectorsJson, parse_with_vectors
 from obcd.core.schema.thoughts import is_empty
 from obcd.errors import RecordError
 
@@ -34,6 +36,13 @@ class Outcome(StrEnum):
 
 def to_ascii(document: Mapping[str, object]) -> bytes:
     """Return a line's JSON without LF: ASCII, so that lone surrogates of a model's answer stay valid."""
+    vectors = document.get("embeddings")
+    if isinstance(vectors, VectorsJson):
+        place = list(document).index("embeddings")
+        before, after = (
+            dict(part) for part in (islice(document.items(), place), islice(document.items(), place + 1, None))
+        )
+        return vectors.json_between(to_ascii(before), to_ascii(after))
     return _encoder.encode(document).encode("ascii")
 
 
@@ -65,7 +74,7 @@ def decode(record: bytes) -> Result:
         RecordError: If it is anything else.
     """
     try:
-        found = json.loads(record)
+        found: Any = parse_with_vectors(record)
         return _response(found) if found["outcome"] == Outcome.RESPONSE else _failure(found)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         raise _not_a_record() from None
@@ -94,7 +103,7 @@ def decode_counts(record: bytes) -> tuple[int, Counts, tuple[str, str] | None]:
         RecordError: If it is anything else.
     """
     try:
-        found = json.loads(record)
+        found: Any = parse_with_vectors(record)
         has_failed = found["outcome"] == Outcome.FAILURE
         read, cached_tokens = found.get("prompt_tokens", 0), found.get("cached_tokens")
         counts = Counts(
@@ -109,6 +118,7 @@ def decode_counts(record: bytes) -> tuple[int, Counts, tuple[str, str] | None]:
             work_seconds=max(0.0, found.get("seconds", 0.0) - found.get("wait_seconds", 0.0)),
             wait_seconds=found.get("wait_seconds", 0.0),
             prompt_eval_seconds=found.get("prompt_eval_seconds", 0.0),
+            grouped=int(found.get("group_size", 0) > 1),
         )
         if cached_tokens is not None:
             counts.evaluated_tokens, counts.cached_tokens = read - cached_tokens, cached_tokens
@@ -136,7 +146,8 @@ def decode_answer(raw: bytes) -> ModelAnswer:
         RecordError: If it is anything else.
     """
     try:
-        return _answer(json.loads(raw))
+        found: Any = parse_with_vectors(raw)
+        return _answer(found)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         raise RecordError("an answer of the cache is not valid") from None
 
@@ -204,6 +215,8 @@ def _answer_fields(answer: ModelAnswer) -> dict[str, object]:
         fields["done_reason"] = answer.done_reason
     fields |= _cost_fields(answer.cost)
     fields["finished"] = answer.finished
+    if answer.group_size > 1:
+        fields["group_size"] = answer.group_size
     if answer.thinking is not None and not answer.thought_aloud:
         fields["thinking"] = answer.thinking
     if answer.tool_calls is not None:
@@ -295,6 +308,7 @@ def _with_rest(answer: ModelAnswer, record: dict[str, Any]) -> ModelAnswer:
         is_mended=take("mended", False),
         raw=take("raw", None),
         repairs=take("repairs", 0),
+        group_size=take("group_size", 0),
         unknown=record or None,
     )
 

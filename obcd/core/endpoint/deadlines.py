@@ -66,7 +66,7 @@ class Deadlines:
             cost.eval_seconds / cost.eval_tokens if cost.eval_tokens else None,
         )
 
-    def limit(self, signature: Signature, size: int, longest: int, attempt: int, most: float) -> float:
+    def limit(self, signature: Signature, size: int, longest: int, attempt: int, most: float, texts: int = 1) -> float:
         """Return the seconds that a request may take.
 
         Args:
@@ -74,11 +74,12 @@ class Deadlines:
             longest: Most tokens of its answer (`num_predict`); below 1 there is no limit.
             attempt: From 1.
             most: The configured limit; it always holds, and alone until the speed is known.
+            texts: How many texts are read separately, each in its own context.
         """
         speed = self._speeds.get(signature)
         if speed is None or speed.answers < KNOWN or longest < 1:
             return most
-        read = min(signature.num_ctx, size / BYTES_PER_TOKEN)
+        read = min(signature.num_ctx * texts, size / BYTES_PER_TOKEN)
         expected = speed.wait + read * speed.prompt + longest * speed.answer
         limit: float = max(LEAST_SECONDS, PATIENCE * expected) * 2.0 ** (attempt - 1)
         return min(most, limit)

@@ -47,6 +47,7 @@ class Fault:
             cannot have caused a crash.
         is_refusal: Whether the endpoint refuses this request with an error that obcd does not know, and computed a
             token for another one: then the request is at fault.
+        is_shared: Whether other requests went out in the same call, so that any of them may be at fault.
         kept: The unusable answer, and what it cost. Never logged.
         reply: The server's error text where obcd does not know it, at most 500 characters. It may quote the prompt: it
             is recorded, and never logged.
@@ -61,8 +62,14 @@ class Fault:
     needs: int = 0
     reached_model: bool = True
     is_refusal: bool = False
+    is_shared: bool = False
     kept: KeptAnswer | None = field(default=None, repr=False)
     reply: str = field(default="", repr=False)
+
+    @property
+    def is_late_group(self) -> bool:
+        """Whether a whole group exceeded its time limit."""
+        return self.is_shared and self.kind is FaultKind.TIMEOUT
 
     def failure(self, ordinal: int, line: int, attempts: int = 0, endpoint: str = "") -> Failure:
         """Return the failure of a request that ends with this fault; the arguments are those of `Failure`."""

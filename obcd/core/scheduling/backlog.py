@@ -65,6 +65,8 @@ class Backlog:
         self.weights: dict[str, str] | None = {}
         #: Nothing of the job is leased while this is set; requests in flight finish.
         self.is_paused = False
+        #: Whether texts for vectors may go out in one call with others; its reply has one count of tokens for all.
+        self.may_share = True
         #: Whether the cache of answers may know the requests.
         self.has_cache = False
         self.signatures = tuple(signatures)

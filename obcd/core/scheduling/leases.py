@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from obcd.core.endpoint.concurrency import SlotFinder
+from obcd.core.endpoint.group_size import GroupSize
 from obcd.core.endpoint.health import EndpointState, Health
 from obcd.core.endpoint.latency import MeanLatency
 from obcd.core.endpoint.signature_health import SignatureHealth
@@ -14,6 +15,8 @@ from obcd.core.scheduling.poison import RequestKey
 
 #: Most requests of an endpoint that occupy no slot because their fault is being examined.
 MOST_WEIGHED = 64
+#: Calls in flight while they hold groups: an embedding model has one slot, so one is at work and one waits ready.
+GROUP_CALLS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,7 @@ class Lease:
         digest: Of the weights that have to answer, "" for any.
         signature: The number of its signature among those of its job.
         is_hedged: Whether another endpoint already worked on the same attempt: it does not count as another attempt.
+        may_share: Whether it may go out in one call with others of its job.
     """
 
     ticket: int
@@ -35,6 +39,7 @@ class Lease:
     digest: str = ""
     signature: int = 0
     is_hedged: bool = False
+    may_share: bool = False
 
     @property
     def request(self) -> RequestKey:
@@ -62,11 +67,16 @@ class Holder:
     health: Health
     digests: dict[str, str] | None = None  # {canonical name of a model it has: digest}; None: never reached
     loaded: Signature | None = None
+    makes_vectors: bool = False  # whether what is loaded does
     leases: dict[int, Lease] = field(default_factory=dict)
     #: Tickets of leases that occupy no slot: the server has replied, and the worker examines whose fault that was.
     weighed: set[int] = field(default_factory=set)
     #: {model: the slots of its runner here}; Ollama gives some families of models one slot, whatever its settings say
     finders: dict[str, SlotFinder] = field(default_factory=dict)
+    #: {embedding model: how many texts it gets in one call}
+    group_sizes: dict[str, GroupSize] = field(default_factory=dict)
+    #: How many requests may still go out now in groups: whole calls, because a part of one would stay a part for ever.
+    quota: int = 0
     #: For the signature that is loaded.
     pace: MeanLatency = field(default_factory=MeanLatency)
     fitness: SignatureHealth = field(default_factory=SignatureHealth)
@@ -84,9 +94,35 @@ class Holder:
         return self.finders[model]
 
     @property
+    def group(self) -> GroupSize | None:
+        """How many texts go into one call; None unless the model that is loaded makes vectors."""
+        if self.loaded is None or not self.makes_vectors:
+            return None
+        return self.group_sizes.setdefault(self.loaded.model, GroupSize())
+
+    @property
+    def group_size(self) -> int:
+        """How many requests go out in one call now; 0 unless the model that is loaded makes vectors."""
+        group = self.group
+        return 0 if group is None else group.now
+
+    @property
+    def calls(self) -> int:
+        """Room for calls in flight, of one request each, while the endpoint is UP."""
+        return self.finder.count if self.fixed_slots is None else self.fixed_slots
+
+    @property
     def slots(self) -> int:
         """Room for requests in flight, while the endpoint is UP."""
+        if self.makes_vectors and self.group_size > 1:
+            return min(self.calls, GROUP_CALLS) * self.group_size
         return self.finder.count if self.fixed_slots is None else self.fixed_slots
+
+    @property
+    def calls_in_flight(self) -> float:
+        """How many calls its requests make, about."""
+        group = self.group
+        return len(self.leases) / (1 if group is None else min(group.now, len(self.leases) or 1))
 
     def has(self, signature: Signature) -> bool:
         """Return whether the endpoint has the model."""
@@ -109,16 +145,30 @@ class Holder:
         """Record the signature that the endpoint loads next."""
         if self.loaded != signature:
             self.loaded, self.pace = signature, MeanLatency()
+            self.makes_vectors = signature.embeds
+            self.quota = self.slots
 
     def requests(self) -> list[RequestKey]:
         """Return the requests that the endpoint holds."""
         return [lease.request for lease in self.leases.values()]
+
+    def open_calls(self) -> None:
+        """Decide how many requests may go out now in groups; called before leases are made."""
+        group = self.group
+        if group is not None:
+            self.quota = self.slots
+            room = self.free()
+            self.quota = room - room % group.now if self.health.state is EndpointState.UP else room
 
     def free(self) -> int:
         """Return how many more requests the endpoint may hold."""
         slots = self.finder.limit if self.has_lanes and self.fixed_slots is None else self.slots
         open_slots = slots if self.health.state is EndpointState.UP else self.health.open_slots(slots)
         held = len(self.leases)
+        if self.makes_vectors and self.group_size > 1:
+            # A request that goes alone takes as much room as leaves room for `calls` of them.
+            held += sum(not lease.may_share for lease in self.leases.values()) * max(0, slots // self.calls - 1)
+            open_slots = min(open_slots, held + self.quota)
         if self.weighed:
             self.weighed &= self.leases.keys()
             if self.health.state is EndpointState.UP:

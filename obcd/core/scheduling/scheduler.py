@@ -19,14 +19,15 @@ from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.endpoint.concurrency import UNTOLD, Span
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
 from obcd.core.endpoint.health import Health
+from obcd.core.endpoint.latency import MeanLatency
 from obcd.core.request.records import Signature
 from obcd.core.scheduling.attempt_count import AttemptCount
 from obcd.core.scheduling.backlog import ELSEWHERE_SECONDS, Admits, Backlog
 from obcd.core.scheduling.groups import Group, Turns, must_switch, servers_of, spared_first
 from obcd.core.scheduling.hedging import HedgedRequests
-from obcd.core.scheduling.leases import Holder, Lease, Overtaken
+from obcd.core.scheduling.leases import GROUP_CALLS, Holder, Lease, Overtaken
 from obcd.core.scheduling.missing_models import MissingModel, Shortage, Unserved, describe_unfit, missing_of
-from obcd.core.scheduling.poison import Suspects
+from obcd.core.scheduling.poison import RequestKey, Suspects
 from obcd.core.scheduling.weights import Weights, odd_ones
 
 
@@ -52,6 +53,8 @@ class Scheduler:
         self._suspects = Suspects()
         self._hedged = HedgedRequests()
         self._overtaken: list[Overtaken] = []
+        #: Requests whose group failed, perhaps because of them: they go alone.
+        self._apart: set[RequestKey] = set()
 
     # --- endpoints -----------------------------------------------------------------------------------------------
 
@@ -70,6 +73,31 @@ class Scheduler:
     def slots(self, name: str) -> int:
         """Return how many requests an endpoint may hold now, if it is UP."""
         return self._endpoints[name].slots
+
+    def group_size(self, name: str) -> int:
+        """Return how many requests go out to an endpoint in one call now; 0 if its model makes no vectors."""
+        return self._endpoints[name].group_size
+
+    def on_group_call(self, name: str, requests: int, texts: int, seconds: float) -> None:
+        """Record a call of vectors that an endpoint answered; see `GroupSize`."""
+        holder = self._endpoints[name]
+        group = holder.group
+        if group is not None:
+            before = group.now
+            group.on_call(requests, texts, seconds)
+            if group.now != before:
+                holder.pace = MeanLatency()
+
+    def on_group_timeout(self, name: str) -> None:
+        """Record that a group exceeded its time limit at an endpoint."""
+        group = self._endpoints[name].group
+        if group is not None:
+            group.on_timeout()
+
+    @property
+    def calls_in_flight(self) -> float:
+        """How many calls all requests in flight make, about."""
+        return sum(endpoint.calls_in_flight for endpoint in self._endpoints.values())
 
     def drain_endpoint(self, name: str, now: float) -> None:
         """Give an endpoint nothing new; its requests finish."""
@@ -158,6 +186,7 @@ class Scheduler:
         self._charges.forget_job(job)
         self._suspects.clear_job(job)
         self._hedged.forget_job(job)
+        self._apart = {request for request in self._apart if request[0] != job}
         self._revision += 1
         self._note_lanes()
 
@@ -172,6 +201,9 @@ class Scheduler:
     def assign(self, now: float) -> list[Lease]:
         """Fill every free slot that can be filled; one request to each endpoint in turn, so that all start together."""
         self._weights.look(self._endpoints.values(), now)
+        for endpoint in self._endpoints.values():
+            if endpoint.makes_vectors:
+                endpoint.open_calls()
         reserved = self._reserve(now) if self._suspects else {}
         leases = self._lease_reserved(reserved, now)
         open_endpoints = [
@@ -181,9 +213,13 @@ class Scheduler:
         while open_endpoints and (waiting := [group for group in self._groups if not group.is_at_rest]):
             if self._has_lanes:
                 open_endpoints = self._spare_slots(open_endpoints, waiting)
-            fresh = [
-                lease for endpoint in open_endpoints if (lease := self._lease_one(endpoint, waiting, now)) is not None
-            ]
+            fresh: list[Lease] = []
+            for endpoint in open_endpoints:
+                lease = self._lease_one(endpoint, waiting, now)
+                if lease is not None:
+                    fresh.append(lease)
+                    if lease.may_share:
+                        fresh += self._lease_more(lease, endpoint, now)
             if not fresh:
                 break
             leases += fresh
@@ -329,6 +365,23 @@ class Scheduler:
             endpoint.has_lanes = endpoint.loaded in laned
         return [endpoint for endpoint in with_room if endpoint.free() > 0]
 
+    def _lease_more(self, first: Lease, endpoint: Holder, now: float) -> list[Lease]:
+        """Lease the requests that go out in one call with the first one: they are one turn of their job.
+
+        A part of a call at a time, while little is left, so that all endpoints get some of it.
+        """
+        leases: list[Lease] = []
+        if endpoint.group_size > 1 and not self._suspects:
+            group = self._group_of(self._backlogs[first.job], first.ordinal)
+            part = group.backlog.unfinished // (2 * GROUP_CALLS * len(self._endpoints))
+            able = self._able_to_retry(group, now)
+            for _ in range(min(endpoint.group_size, part, endpoint.free() + 1) - 1):
+                ordinal = group.backlog.lease(group.number, endpoint.name, able, now)
+                if ordinal is None:
+                    break
+                leases.append(self._hold(group, ordinal, endpoint, now))
+        return leases
+
     def _lease_one(self, endpoint: Holder, waiting: Sequence[Group], now: float) -> Lease | None:
         choices = fair = self._choices(endpoint, waiting, now)
         if self._has_lanes and len(choices) > 1 and choices[0].signature == endpoint.loaded:
@@ -348,9 +401,17 @@ class Scheduler:
         endpoint.load(group.signature)
         job, digest = group.backlog.job, self._weights.choose(group.backlog, group.signature, endpoint)
         attempt = self._attempts(group.backlog, ordinal) + 1
-        lease = Lease(self._tickets, job, ordinal, endpoint.name, attempt, now, digest, group.number)
+        may_share = group.signature.embeds and self._may_share(group.backlog, ordinal, attempt)
+        lease = Lease(
+            self._tickets, job, ordinal, endpoint.name, attempt, now, digest, group.number, may_share=may_share
+        )
         endpoint.leases[lease.ticket] = lease
+        endpoint.quota -= 1
         return lease
+
+    def _may_share(self, backlog: Backlog, ordinal: int, attempt: int) -> bool:
+        """Return whether a request may go out in one call with others; one that failed before goes alone."""
+        return attempt == 1 and backlog.may_share and (backlog.job, ordinal) not in self._apart
 
     def _attempts(self, backlog: Backlog, ordinal: int) -> int:
         """Return how many attempts of a request failed, including crashes that did not count."""
@@ -413,6 +474,7 @@ class Scheduler:
             endpoint=endpoint.name,
             sent_at=now,
             is_hedged=True,
+            may_share=False,
         )
         endpoint.leases[lease.ticket] = lease
         self._hedged.note(straggler, lease)
@@ -434,6 +496,7 @@ class Scheduler:
 
     def _end(self, backlog: Backlog, lease: Lease) -> None:
         backlog.end(lease.ordinal)
+        self._apart.discard(lease.request)
         self._charges.forget(lease.request)
         self._suspects.clear(lease.request)
 
@@ -484,6 +547,8 @@ class Scheduler:
         ordinal = lease.ordinal
         if fault.needs and backlog.enlarge(ordinal, fault.needs, now):
             return False
+        if fault.is_shared and fault.reached_model:
+            self._apart.add(lease.request)
         self._charges.note(backlog, lease, fault)
         is_refused = self._charges.is_refused(lease)
         if fault.remedy is Remedy.NEVER or is_refused or backlog.attempts.get(ordinal, 0) >= backlog.limit:

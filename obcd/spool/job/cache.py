@@ -105,13 +105,14 @@ class AnswerCache:
                 self._say("it is damaged")
         return answer
 
-    def keep(self, key: bytes, answer: ModelAnswer) -> None:
-        """Store an answer; an existing one stays."""
+    def keep(self, key: bytes, answer: ModelAnswer, *, replaces: bool = False) -> None:
+        """Store an answer; an existing one stays, unless this one `replaces` it."""
         raw = encode_answer(answer)
         row = (key, answer.finished, answer.model, zlib.crc32(raw), raw)
         with self._used() as connection:
             if connection is not None:
-                connection.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)", row)
+                otherwise = "REPLACE" if replaces else "IGNORE"
+                connection.execute(f"INSERT OR {otherwise} INTO answers VALUES (?, ?, ?, ?, ?)", row)  # noqa: S608
 
     @contextlib.contextmanager
     def _used(self) -> Iterator[sqlite3.Connection | None]:

@@ -13,6 +13,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from obcd.core.answer.vectors import VectorsJson
+
 #: Bytes that a small file takes on a disk: a block of ext4 and XFS.
 BLOCK_BYTES = 4096
 
@@ -51,7 +53,8 @@ def remove_files(folder: Path, epoch: int) -> None:
 
 def _write_one(path: Path, prompt: object, answer: Mapping[str, object], mode: int) -> None:
     key = "embeddings" if "embeddings" in answer else "response"
-    document = {"prompt": prompt, key: answer[key]}
+    said = answer[key]
+    document = {"prompt": prompt, key: said.lists if isinstance(said, VectorsJson) else said}
     if answer.get("tool_calls"):
         document["tool_calls"] = answer["tool_calls"]
     text = json.dumps(document, ensure_ascii=False, indent=4)

@@ -200,6 +200,10 @@ class Account:
         self._note_change(record.arrived)
         return record
 
+    def count_text(self, text: str) -> int:
+        """Return how often a further text of a request has come; the request stands in the account by its first one."""
+        return self._attempts.next(prompt_key(text)) if self._limit else 1
+
     def start(self, record: RequestRecord) -> None:
         """Record that a request got its slot."""
         record.started = monotonic()

@@ -71,7 +71,7 @@ class Embedder:
                     inputs=request.inputs,
                     truncate=request.truncate,
                     dimensions=request.dimensions,
-                    attempt=record.attempt,
+                    attempts=[record.attempt, *map(self._account.count_text, request.inputs[1:])],
                 )
             )
         except EngineCrash:

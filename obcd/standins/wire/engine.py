@@ -91,7 +91,7 @@ class Texts:
     inputs: Sequence[str]
     truncate: bool = True
     dimensions: int = 0  # first numbers kept of each vector; 0: all
-    attempt: int = 1  # number of times the first text has come, if an account is kept
+    attempts: Sequence[int]  # number of times that each text has come, if an account is kept
 
 
 @dataclass(frozen=True, slots=True)

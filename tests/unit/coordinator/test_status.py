@@ -62,7 +62,7 @@ def test_jobs_percent_and_time_to_go(
     coordinator.jobs.running["j"] = job(500, 410, seconds)
     header = coordinator.jobs.running["j"].header
     coordinator.jobs.take(JobHeader(id="k", name="k.jsonl", requests=500, settings=header.settings))
-    monkeypatch.setattr(Endpoints, "in_flight", 590 / 68)
+    monkeypatch.setattr(Endpoints, "calls_in_flight", 590 / 68)
 
     assert line(coordinator) == wording("2-jobs-41-of-1000-requests", told)
     eta = coordinator.view(0.0).eta_seconds

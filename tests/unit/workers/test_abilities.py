@@ -15,6 +15,7 @@ from obcd.ollama.control import ControlError
 from obcd.ollama.description import Description, read_description
 from obcd.workers import abilities, worker
 from obcd.workers.abilities import Abilities, Ability
+from obcd.workers.job_requests import Asked, JobRequests
 from obcd.workers.messages import Ask, Faulted
 from obcd.workers.worker import WorkerSpec
 from tests.golden.wording import wording
@@ -121,8 +122,8 @@ def test_older_servers_make_vectors_with_any_model(
 def test_nothing_is_loaded_or_sent_for_a_line_that_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Server(monkeypatch, "completion")
     request, settings = parse_line(json.dumps(LINES[Ability.VISION]).encode(), 7), JobSettings(model="m")
-    jobs = worker._JobCache(tmp_path)
-    monkeypatch.setattr(jobs, "read", lambda *_: worker._Asked(request, settings, signature_of(request, settings)))
+    jobs = JobRequests(tmp_path)
+    monkeypatch.setattr(jobs, "read", lambda *_: Asked(request, settings, signature_of(request, settings)))
     slot = worker._Slot(common_of(jobs), WorkerSpec("a", URL, tmp_path, 1.0), lambda _: None)
 
     result = slot._try_to_ask(Ask(1, "j", 0, 1))

@@ -67,6 +67,18 @@ def test_message_larger_than_the_socket_holds_goes_through_from_the_side_that_wa
         assert messages == ["x" * 10**6]
 
 
+def test_message_of_several_buffers_is_received_at_once_and_the_end_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel_module, "_READ", 1000)
+    with pair() as (ours, other):
+        for number in range(3):
+            other.send(f"{number}" * 5000)
+        other.close()
+
+        assert ours.receive() == [f"{number}" * 5000 for number in range(3)]
+        with pytest.raises(ClosedError):
+            ours.receive()
+
+
 def test_reader_that_never_reads_again_counts_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channel_module, "MAX_WAITING_BYTES", 100_000)
 

@@ -10,6 +10,7 @@ import pytest
 from obcd.core.endpoint.deadlines import Deadlines
 from obcd.spool.job.cache import AnswerCache
 from obcd.workers import worker
+from obcd.workers.job_requests import JobRequests
 from obcd.workers.loader import Loader, Preflight
 from obcd.workers.recovery_driver import RecoveryDriver
 from obcd.workers.worker import WorkerSpec
@@ -20,7 +21,7 @@ def slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(worker, "monotonic", lambda: 100.0)
     loader = Loader("http://127.0.0.1:1", Preflight())
     recovery = RecoveryDriver("http://127.0.0.1:1", loader, Deadlines(), lambda: None, lambda _: None)
-    common = worker._Common(loader, recovery, worker._JobCache(tmp_path), AnswerCache(tmp_path / "cache.sqlite", print))
+    common = worker._Common(loader, recovery, JobRequests(tmp_path), AnswerCache(tmp_path / "cache.sqlite", print))
     made = worker._Slot(common, WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0), lambda _: None)
     made._ticket, made.limit = 7, 105.0
     return made

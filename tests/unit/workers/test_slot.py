@@ -23,8 +23,9 @@ from obcd.core.request.records import JobSettings, Request, signature_of
 from obcd.ollama.client import HUNG
 from obcd.ollama.transport import AbortedError, RefusedError
 from obcd.spool.job.cache import AnswerCache, measure
-from obcd.workers import worker
+from obcd.workers import job_requests, worker
 from obcd.workers.channel import Channel, channel_pair
+from obcd.workers.job_requests import Asked, JobRequests
 from obcd.workers.loader import Loader, Preflight
 from obcd.workers.messages import Answered, Ask, Cancel, Configure, Faulted, Probed, ProbeNow, Weighed
 from obcd.workers.recovery_driver import RecoveryDriver
@@ -36,7 +37,7 @@ SECRET = "Name: John Smith"
 URL = "http://127.0.0.1:1"
 
 
-def common_of(jobs: worker._JobCache) -> worker._Common:
+def common_of(jobs: JobRequests) -> worker._Common:
     loader = Loader(URL, Preflight())
     recovery = RecoveryDriver(URL, loader, Deadlines(), lambda: None, lambda _: None)
     return worker._Common(loader, recovery, jobs, AnswerCache(jobs._jobs / "cache.sqlite", lambda _: None))
@@ -50,9 +51,9 @@ def test_error_that_nobody_expected_is_a_fault_and_the_thread_lives_on(
     def fails(*_: object) -> Any:
         raise error
 
-    monkeypatch.setattr(worker, "parse_line", fails)
-    monkeypatch.setattr(worker, "OpenJob", fails)
-    jobs = worker._JobCache(tmp_path)
+    monkeypatch.setattr(job_requests, "parse_line", fails)
+    monkeypatch.setattr(job_requests, "OpenJob", fails)
+    jobs = JobRequests(tmp_path)
     if isinstance(error, ValueError):  # that one is expected there
         monkeypatch.setattr(jobs, "read", lambda *_: (None, None))
     common = common_of(jobs)
@@ -183,8 +184,8 @@ def test_request_that_is_withdrawn_before_a_slot_takes_it_up_is_not_asked(
 
 def test_nothing_is_sent_to_a_server_that_answers_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     request, settings = parse_line(b'{"prompt": "Why?"}', 1), JobSettings(model="m")
-    jobs = worker._JobCache(tmp_path)
-    monkeypatch.setattr(jobs, "read", lambda *_: worker._Asked(request, settings, signature_of(request, settings)))
+    jobs = JobRequests(tmp_path)
+    monkeypatch.setattr(jobs, "read", lambda *_: Asked(request, settings, signature_of(request, settings)))
     common = common_of(jobs)
     slot = worker._Slot(common, WorkerSpec("a", URL, tmp_path, 1.0), lambda _: None)
 
@@ -229,8 +230,8 @@ def test_limit_of_a_request_follows_the_answers_before_it(tmp_path: Path, monkey
         limits.append(slot.limit - monotonic())
         return ModelAnswer(text="So.", model="m", done_reason="stop", cost=cost)
 
-    jobs = worker._JobCache(tmp_path)
-    monkeypatch.setattr(jobs, "read", lambda *_: worker._Asked(request, settings, signature_of(request, settings)))
+    jobs = JobRequests(tmp_path)
+    monkeypatch.setattr(jobs, "read", lambda *_: Asked(request, settings, signature_of(request, settings)))
     monkeypatch.setattr(worker, "ask_fitting", ask)
     monkeypatch.setattr(Loader, "ensure", lambda *_: None)
     spec = WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0)
@@ -258,9 +259,9 @@ def test_answer_that_is_remembered_is_given_without_asking_anybody(
         asked.append(1)
         return ModelAnswer(text="So.", model="m", done_reason="stop", finished=100.0, cost=cost)
 
-    jobs = worker._JobCache(tmp_path)
+    jobs = JobRequests(tmp_path)
     monkeypatch.setattr(
-        jobs, "read", lambda *_: worker._Asked(request, settings, signature_of(request, settings), has_seed=True)
+        jobs, "read", lambda *_: Asked(request, settings, signature_of(request, settings), has_seed=True)
     )
     monkeypatch.setattr(worker, "ask_fitting", ask)
     monkeypatch.setattr(Loader, "ensure", lambda *_: None)
@@ -294,10 +295,8 @@ def test_answer_that_is_remembered_is_given_without_asking_anybody(
 def test_failure_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     request = parse_line(b'{"prompt": "Why?", "options": {"seed": 1}}', 4)
     settings = JobSettings(model="m", cache=True)
-    common = common_of(worker._JobCache(tmp_path))
-    monkeypatch.setattr(
-        common.jobs, "read", lambda *_: worker._Asked(request, settings, signature_of(request, settings))
-    )
+    common = common_of(JobRequests(tmp_path))
+    monkeypatch.setattr(common.jobs, "read", lambda *_: Asked(request, settings, signature_of(request, settings)))
     monkeypatch.setattr(worker, "ask_fitting", lambda *_: worker_fault("no"))
     monkeypatch.setattr(Loader, "ensure", lambda *_: None)
     slot = worker._Slot(common, WorkerSpec("a", URL, tmp_path, 1.0), lambda _: None)
@@ -311,7 +310,7 @@ def test_request_is_asked_with_the_signature_that_its_lease_names(tmp_path: Path
     layout = make_layout(tmp_path)
     lines = b'{"prompt": "one"}\n{"prompt": "two", "model": "qwen3", "options": {"num_ctx": 512}}\n'
     header = accept_bytes(layout, lines)
-    jobs = worker._JobCache(layout.jobs)
+    jobs = JobRequests(layout.jobs)
 
     asked = [jobs.read(header.id, ordinal, ordinal) for ordinal in (0, 1, 0)]
 
@@ -326,7 +325,7 @@ def test_r07_empty_answer_is_asked_for_again_with_another_seed(tmp_path: Path, e
     layout = make_layout(tmp_path)
     settings = JobSettings(model="m", options={"seed": 7}, empty=empty)
     accept_bytes(layout, b'{"prompt": "x"}\n', settings=settings)
-    jobs = worker._JobCache(layout.jobs)
+    jobs = JobRequests(layout.jobs)
 
     assert [jobs.read("job1", 0, 0, attempt).request.options.get("seed", 7) for attempt in (1, 2)] == seeds
 
@@ -338,7 +337,7 @@ def test_empty_answer_of_an_earlier_job_is_used_only_where_it_is_kept(
     layout = make_layout(tmp_path)
     settings = JobSettings(model="m", options={"seed": 7}, empty=empty, cache=True)
     accept_bytes(layout, b'{"prompt": "x"}\n', settings=settings)
-    common = common_of(worker._JobCache(layout.jobs))
+    common = common_of(JobRequests(layout.jobs))
     monkeypatch.setattr(AnswerCache, "find", lambda *_: ModelAnswer(text=" \n", model="m", done_reason="stop"))
     monkeypatch.setattr(Loader, "ensure", lambda *_: None)
     monkeypatch.setattr(Loader, "note_used", lambda *_: None)
@@ -364,8 +363,8 @@ def slot_that_gets(
 ) -> tuple[worker._Slot, list[Request]]:
     """Return a slot whose server gives these outcomes one after the other, and the requests that it gets."""
     request, settings = parse_line(line, 1), JobSettings(model="m", attempts=2)
-    jobs = worker._JobCache(tmp_path)
-    asked = worker._Asked(request, settings, signature_of(request, settings), has_seed=True)
+    jobs = JobRequests(tmp_path)
+    asked = Asked(request, settings, signature_of(request, settings), has_seed=True)
     monkeypatch.setattr(jobs, "read", lambda *_: asked)
     sent: list[Request] = []
     waiting = list(outcomes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,13 +13,15 @@ from obcd.config.settings import Settings
 from obcd.coordinator.endpoints.changes import compare
 from obcd.coordinator.endpoints.endpoint_set import AttemptFailed, Endpoints, RequestAnswered
 from obcd.core.answer.counts import Counts
-from obcd.core.endpoint.faults import worker_lost
+from obcd.core.answer.fault_kinds import FaultKind
+from obcd.core.endpoint.faults import Fault, Remedy, worker_lost
+from obcd.core.endpoint.group_size import GroupSize
 from obcd.core.endpoint.health import EndpointState
 from obcd.core.request.records import JobSettings, Signature
 from obcd.core.scheduling.backlog import Backlog
 from obcd.core.scheduling.leases import Lease
 from obcd.core.scheduling.scheduler import Scheduler
-from obcd.workers.messages import Answered
+from obcd.workers.messages import Answered, Ask, AskGroup, Faulted, GroupCall, Grouped, tickets_of
 from obcd.workers.pool import Received
 
 MODEL = Signature("m:latest", ())
@@ -178,3 +181,60 @@ def test_late_answer_is_no_event() -> None:
     assert made.endpoints._on_message(message, 1.0) == RequestAnswered(lease, answer)
     assert made.endpoints._on_message(message, 2.0) is None
     assert made.endpoints.figures["a"].answered == 1
+
+
+def embedding_cluster(count: int, size: int) -> Cluster:
+    made = Cluster({"a": 4})
+    signature = Signature("m:latest", (), True)
+    made.scheduler.remove_job("j")
+    made.scheduler.add_job(Backlog("j", bytes(count), (signature,), limit=4), 0.0)
+    found = made.scheduler._endpoints["a"].group_sizes[signature.model] = GroupSize(size)
+    found._left = None
+    return made
+
+
+def sent_by(made: Cluster, monkeypatch: pytest.MonkeyPatch) -> list[Ask | AskGroup]:
+    sent: list[Any] = []
+    monkeypatch.setattr(made.endpoints.pool, "send", lambda _, message: sent.append(message))
+    made.endpoints.dispatch(0.0)
+    return sent
+
+
+def test_texts_for_vectors_are_sent_in_groups_and_their_results_come_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = embedding_cluster(100, 16)
+    sent = sent_by(made, monkeypatch)
+    assert [tickets_of(message) for message in sent] == [tuple(range(1, 17)), tuple(range(17, 33))]
+
+    # when the first group is answered, except for one of them
+    tickets = tickets_of(sent[0])
+    late = Fault(FaultKind.TOO_LONG, "too long", Remedy.NEVER)
+    outcomes: list[Answered | Faulted] = [Answered(ticket, b"{}", 1, 0, Counts(responses=1)) for ticket in tickets[1:]]
+    outcomes.append(Faulted(1, 1, late))
+    monkeypatch.setattr(made.endpoints.pool, "find_ready", lambda _: ["a"])
+    monkeypatch.setattr(
+        made.endpoints.pool,
+        "receive",
+        lambda *_: iter([Received("a", Grouped(tuple(outcomes), (GroupCall(15, 15, 0.1),)))]),
+    )
+    events = made.endpoints.receive(1.0)
+
+    assert [type(event) for event in events] == [RequestAnswered] * 15 + [AttemptFailed]
+    assert made.endpoints.in_flight == 16
+    assert made.endpoints.figures["a"].answered == 15
+
+
+def test_single_text_is_a_group_of_one_that_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = embedding_cluster(2, 1)
+
+    sent = sent_by(made, monkeypatch)
+
+    assert [type(message) for message in sent] == [AskGroup, AskGroup]
+
+
+def test_openai_lines_are_sent_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = embedding_cluster(100, 16)
+    made.scheduler._backlogs["j"].may_share = False
+
+    sent = sent_by(made, monkeypatch)
+
+    assert [type(message) for message in sent] == [Ask] * 4

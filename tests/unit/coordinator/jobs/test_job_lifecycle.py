@@ -99,7 +99,6 @@ def test_cancelled_job_is_published_once_its_last_results_are_on_disk(bench: Ben
     bench.run("j1")
     bench.recorder.stop(5)  # nothing gets on disk from here on
     bench.recorder.add(Entry("j1", answer(0), Counts(responses=1)))
-    bench.recorder.start_writing(is_last=False)
 
     bench.jobs.bind("j1", JobControls(canceller=7))
     bench.jobs.tick(0.0)

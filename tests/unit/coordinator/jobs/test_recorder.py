@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,7 +72,6 @@ def ordinals(folder: Path) -> list[int]:
 def test_what_is_recorded_is_in_the_ledger(recorder: Recorder, tmp_path: Path) -> None:
     for ordinal in range(20):
         recorder.add(entry(ordinal, OTHER if ordinal % 2 else JOB))
-        recorder.start_writing(is_last=False)
 
     assert len(recorded(recorder, 20)) == 20
 
@@ -96,7 +96,6 @@ def test_disk_that_refuses_is_waited_for_and_nothing_is_written_twice(
     monkeypatch.setattr(ledger.LedgerWriter, step, refuse)
     for ordinal in range(5):
         recorder.add(entry(ordinal))
-        recorder.start_writing(is_last=False)
 
     assert len(recorded(recorder, 5)) == 5
 
@@ -111,7 +110,6 @@ def test_room_is_told_what_the_disk_said(recorder: Recorder, room: DiskWatch, mo
 
     monkeypatch.setattr(ledger.LedgerWriter, "sync", refuse)
     recorder.add(entry(0))
-    recorder.start_writing(is_last=False)
 
     wait_until(lambda: "No space left on device" in trouble(room), 5)
     assert recorder.pending == 1
@@ -120,9 +118,7 @@ def test_room_is_told_what_the_disk_said(recorder: Recorder, room: DiskWatch, mo
 def test_job_that_is_forgotten_holds_no_other_up(recorder: Recorder, room: DiskWatch, tmp_path: Path) -> None:
     (tmp_path / JOB).rmdir()
     recorder.add(entry(0))
-    recorder.start_writing(is_last=False)
     recorder.add(entry(1, OTHER))
-    recorder.start_writing(is_last=False)
     wait_until(lambda: trouble(room), 5)
 
     recorder.forget(JOB)
@@ -134,7 +130,6 @@ def test_job_that_is_forgotten_holds_no_other_up(recorder: Recorder, room: DiskW
 def test_job_that_is_forgotten_leaves_no_trouble_behind(recorder: Recorder, room: DiskWatch, tmp_path: Path) -> None:
     (tmp_path / JOB).rmdir()
     recorder.add(entry(0))
-    recorder.start_writing(is_last=False)
     wait_until(lambda: trouble(room), 5)
 
     recorder.forget(JOB)
@@ -148,10 +143,30 @@ def test_where_nothing_is_in_flight_no_company_is_waited_for(
     # given company that would be waited for longer than this test may take
     monkeypatch.setattr(module, "GATHER_SECONDS", 3600.0)
     recorder.add(entry(0))
-    recorder.start_writing(is_last=False)
 
     # when
-    recorder.start_writing(is_last=True)
+    recorder.hurry()
 
     # then
     assert len(recorded(recorder, 1)) == 1
+
+
+def test_results_of_a_group_are_one_write_and_one_sync(
+    recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    for step in ("write", "sync"):
+        true = getattr(ledger.LedgerWriter, step)
+
+        def count(self: ledger.LedgerWriter, *arguments: object, step: str = step, true: Any = true) -> None:
+            steps.append(step)
+            true(self, *arguments)
+
+        monkeypatch.setattr(ledger.LedgerWriter, step, count)
+
+    recorder.add(*(entry(ordinal) for ordinal in range(64)))
+    recorder.hurry()
+
+    assert len(recorded(recorder, 64)) == 64
+    assert steps == ["write", "sync"]
+    assert ordinals(tmp_path / JOB) == list(range(64))

@@ -224,3 +224,18 @@ def test_counts_are_those_of_the_result() -> None:
 def test_null_is_a_value_and_none_is_not() -> None:
     assert "parsed" in response_line(response(PLAIN._replace(parsed=None)), 1, "")
     assert "parsed" not in response_line(response(PLAIN._replace(parsed=NOT_PARSED)), 1, "")
+
+
+def test_tokens_of_a_call_count_once_whatever_shares_its_first_response() -> None:
+    cost = Cost(0.5, prompt_eval_seconds=0.4, wait_seconds=0.1, prompt_tokens=640)
+    first = Response(0, 1, 1, "a", ModelAnswer(embeddings=[[1.0]], model="m", cost=cost, finished=1.0, group_size=64))
+    record = encode(first)
+
+    assert decode(record) == first
+    counts = decode_counts(record)[1]
+    assert counts == Counts.of(first)
+    shared, total = counts.times(3), Counts.of(first)
+    for line in (2, 3):  # as publishing adds them up
+        total.add(Counts.of(first.repeated(line - 1, line)))
+    assert shared == total
+    assert (total.prompt_tokens, total.grouped, total.same) == (640, 3, 2)

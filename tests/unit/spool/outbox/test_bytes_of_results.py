@@ -21,6 +21,7 @@ from obcd.spool.job import ledger
 from obcd.spool.job.job_folder import JobHeader, read_place
 from obcd.spool.outbox.publication import publish
 from obcd.workers import worker
+from obcd.workers.job_requests import JobRequests
 from obcd.workers.loader import Loader
 from obcd.workers.messages import Answered, Ask
 from tests.unit.spool import spools
@@ -164,7 +165,7 @@ class Scripted:
 
 def ask_all(jobs: Path, job: str, lines: list[tuple[dict[str, Any], list[Any]]], done: bytes) -> list[bytes]:
     """Ask what a job has no result of; returns the records of its ledger."""
-    common = common_of(worker._JobCache(jobs))
+    common = common_of(JobRequests(jobs))
     slot = worker._Slot(common, worker.WorkerSpec("gpu0", URL, jobs, 1.0), lambda _: None)
     script = slot._transport = Scripted()  # type: ignore[assignment]
     records, last = [], -1

@@ -10,9 +10,16 @@ from typing import Any, cast
 import pytest
 
 from obcd.standins.simulated.faults import parse_rate
-from obcd.standins.simulated.gpu_server import Behaviour, SimulatedEngine, fitted_tokens, rendered, token_limit
+from obcd.standins.simulated.gpu_server import (
+    Behaviour,
+    SimulatedEngine,
+    fitted_tokens,
+    rendered,
+    token_count,
+    token_limit,
+)
 from obcd.standins.simulated.prefix_cache import PrefixCaching
-from obcd.standins.wire.engine import EngineError, LoadSignature, Work, WorkOutcome
+from obcd.standins.wire.engine import Embeddings, EngineError, LoadSignature, Texts, Work, WorkOutcome
 from obcd.standins.wire.http import Exchange
 from obcd.standins.wire.request_values import PROMPT_TOO_LONG
 
@@ -189,3 +196,49 @@ def test_other_picture_ends_what_two_prompts_share() -> None:
     messages = [{"role": "user", "content": "what is it?", "images": [picture]} for picture in ("aaaa", "bbbb")]
 
     assert rendered(work("", messages=messages[:1])) != rendered(work("", messages=messages[1:]))
+
+
+def embed(*inputs: str, behaviour: Behaviour, clock: list[float], **fields: Any) -> Embeddings:
+    """Embed texts at once; the seconds that it would have taken are added to the clock."""
+    engine = SimulatedEngine(behaviour)
+
+    async def wait(seconds: float) -> None:
+        clock.append(seconds)
+
+    engine._wait = wait  # type: ignore[method-assign]
+    signature = LoadSignature("nomic-embed-text:latest", 512)
+    texts = Texts(**{"signature": signature, "inputs": inputs, "attempts": [1] * len(inputs), **fields})
+    return asyncio.run(engine.embed(texts))
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "gain"),
+    [
+        (Behaviour(seconds=0.004), 1.45),  # v0.33 (contract 9.2)
+        (Behaviour(seconds=0.004, embed_call_seconds=0.0001), 1.03),  # v0.24
+    ],
+)
+def test_call_takes_its_own_time_and_that_of_each_text(behaviour: Behaviour, gain: float) -> None:
+    single, group = list[float](), list[float]()
+
+    for number in range(64):
+        embed(f"text {number}", behaviour=behaviour, clock=single)
+    found = embed(*(f"text {number}" for number in range(64)), behaviour=behaviour, clock=group)
+
+    assert sum(single) / sum(group) == pytest.approx(gain, abs=0.03)
+    assert len(found.vectors) == 64
+    assert found.prompt_tokens == sum(token_count(f"text {number}") for number in range(64))  # one count for all
+
+
+def test_one_text_too_long_refuses_the_whole_call() -> None:
+    with pytest.raises(EngineError) as caught:
+        embed("short", "word " * 1000, behaviour=INSTANT, clock=[], truncate=False)
+
+    assert caught.value.status == 400
+
+
+def test_marker_in_any_text_of_a_call_counts_by_the_times_that_this_text_has_come() -> None:
+    with pytest.raises(EngineError):
+        embed("one", "[[simulate:crash*1]] two", behaviour=INSTANT, clock=[])
+
+    assert len(embed("[[simulate:crash*1]] two", "one", behaviour=INSTANT, clock=[], attempts=[2, 1]).vectors) == 2
