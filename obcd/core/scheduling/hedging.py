@@ -61,10 +61,11 @@ class HedgedRequests:
         at_work = [item for item in holders if item.leases]
         self.next_look = now + LOOK_SECONDS
         found: list[tuple[Lease, str]] = []
-        for endpoint in sorted(idle, key=lambda item: item.pace.mean or 0.0):
+        slow = self._find_slow(at_work, backlogs, now)
+        for endpoint in sorted(idle, key=lambda item: item.pace.mean or 0.0) if slow else ():
             others = [item for item in at_work if item is not endpoint and item.loaded == endpoint.loaded]
             room = endpoint.free()
-            for lease in self._find(others, endpoint.pace, backlogs, now):
+            for lease in self._find(slow, endpoint, backlogs, now):
                 backlog = backlogs.get(lease.job)
                 if not room:
                     break
@@ -98,21 +99,34 @@ class HedgedRequests:
             return False
         return item.loaded is not None and item.fits(item.loaded, now)
 
+    def _find_slow(
+        self, holders: Iterable[Holder], backlogs: Mapping[str, Backlog], now: float
+    ) -> list[tuple[Holder, Lease]]:
+        """Return the leases that may be worth a hedged request, wherever it goes: looked for once for all endpoints."""
+        return [
+            (item, lease)
+            for item in holders
+            for lease in item.leases.values()
+            if (backlog := backlogs.get(lease.job)) is not None
+            and lease.ordinal not in self._asked.get(lease.job, ())
+            and (
+                item.pace.mean is None
+                or item.pace.rest(now - lease.sent_at - backlog.beginning(lease.ordinal)[0], 0.0) >= WORTH_SECONDS
+            )
+        ]
+
     def _find(
-        self, holders: list[Holder], pace: MeanLatency, backlogs: Mapping[str, Backlog], now: float
+        self, slow: Iterable[tuple[Holder, Lease]], endpoint: Holder, backlogs: Mapping[str, Backlog], now: float
     ) -> list[Lease]:
-        """Return the leases that an endpoint of this pace would probably answer first, the longest first."""
-        found = []
-        for item in holders:
-            for lease in item.leases.values():
-                backlog = backlogs.get(lease.job)
-                if backlog is None or lease.ordinal in self._asked.get(lease.job, ()):
-                    continue
-                here, there = backlog.beginning(lease.ordinal)
-                elsewhere = (pace.mean or 0.0) + there
-                rest = item.pace.rest(now - lease.sent_at - here, pace.mean or 0.0)
-                if rest >= max(GAIN * elsewhere, WORTH_SECONDS):
-                    found.append((rest, lease.ticket, lease))
+        """Return the leases that an endpoint would probably answer first, the longest first."""
+        mean, found = endpoint.pace.mean or 0.0, []
+        for item, lease in slow:
+            if item is endpoint or item.loaded != endpoint.loaded or lease.ordinal in self._asked.get(lease.job, ()):
+                continue
+            here, there = backlogs[lease.job].beginning(lease.ordinal)
+            rest = item.pace.rest(now - lease.sent_at - here, mean)
+            if rest >= max(GAIN * (mean + there), WORTH_SECONDS):
+                found.append((rest, lease.ticket, lease))
         return [lease for _, _, lease in sorted(found, reverse=True)]
 
     def _is_allowed(self, lease: Lease, backlog: Backlog, holders: list[Holder], pace: MeanLatency, now: float) -> bool:
