@@ -5,8 +5,11 @@ A file server may hang, and a scan then hangs with it: scan in another process o
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+import stat
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -42,12 +45,14 @@ class Scan:
 
     Attributes:
         place: Device and inode of the folder: another file system that is mounted there, or none, shows.
+        mode: The permissions of the folder.
         found, refused: By the records' names.
         same: The names of records that are as in the scan before and not in `found`.
         is_cut: Whether there were more files than are read.
     """
 
     place: tuple[int, int] = (0, 0)
+    mode: int = 0
     found: Mapping[str, Found] = field(default_factory=dict)
     refused: Mapping[str, Refused] = field(default_factory=dict)
     same: frozenset[str] = frozenset()
@@ -97,6 +102,7 @@ class Scanner:
         self._known = {name: item for name, item in self._known.items() if name in seen}  # in the order of arrival
         return Scan(
             place=(status.st_dev, status.st_ino),
+            mode=stat.S_IMODE(status.st_mode),
             found={name: item for name, item in seen.items() if isinstance(item, Found)},
             refused={name: item for name, item in seen.items() if isinstance(item, Refused)},
             is_cut=len(names) > MOST_RECORDS,
@@ -130,6 +136,32 @@ class Scanner:
             return Refused(str(error), uid)
         self._known[name] = raw, uid, item
         return item
+
+
+def scan_within(seconds: float, folder: Path, trusted: frozenset[int]) -> Scan:
+    """Scan a folder once, in a thread that is abandoned if the file server hangs.
+
+    Raises:
+        TimeoutError: When the time is over.
+        OSError: If the folder cannot be read.
+    """
+    found: list[Scan] = []
+    errors: list[OSError] = []
+
+    def run() -> None:
+        try:
+            found.append(Scanner(folder, trusted).scan())
+        except OSError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="hosts folder", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not found:
+        raise TimeoutError(errno.ETIMEDOUT, f"it does not answer within {seconds:.0f} s", str(folder))
+    return found[0]
 
 
 def _is_named(entry: os.DirEntry[str]) -> bool:
