@@ -17,6 +17,7 @@ from tests.bench import (
     finding,
     flood,
     host,
+    hosts,
     kill,
     longest,
     makespan,
@@ -51,6 +52,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "streaming": streaming.measure,
     "flood": flood.measure,
     "host": host.measure,
+    "hosts": hosts.measure,
     "refused": whose_fault.measure_refused,
     "ending": whose_fault.measure_ending,
 }

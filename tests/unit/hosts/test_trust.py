@@ -120,6 +120,16 @@ def test_file_that_breaks_a_rule_does_not_count(tmp_path: Path, spoil: Callable[
     assert refusal(tmp_path).why
 
 
+def test_pipe_that_holds_a_record_does_not_count(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "gpu1.json", 0o640)
+    descriptor = os.open(tmp_path / "gpu1.json", os.O_RDWR | os.O_NONBLOCK)
+    try:
+        os.write(descriptor, encode_record(RECORD))
+        assert refusal(tmp_path).uid == OWN
+    finally:
+        os.close(descriptor)
+
+
 def test_huge_file_is_not_read_and_the_others_count(tmp_path: Path) -> None:
     with write(tmp_path, "huge").open("r+b") as file:
         file.truncate(2**40)
