@@ -19,6 +19,7 @@ from tests.bench import (
     finding_prefixes,
     flood,
     host,
+    hosts,
     kill,
     lanes,
     longest,
@@ -59,6 +60,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "streaming": streaming.measure,
     "flood": flood.measure,
     "host": host.measure,
+    "hosts": hosts.measure,
     "refused": whose_fault.measure_refused,
     "ending": whose_fault.measure_ending,
 }
