@@ -13,7 +13,8 @@ import click
 
 from obcd.cli.common import Command
 from obcd.errors import AlreadyRunningError, ConfigurationError, InputError, NoEndpointError, UsageError
-from obcd.host.servers.launcher import check_address, held_ports
+from obcd.host.servers.binding import check_address
+from obcd.host.servers.launcher import held_ports
 from obcd.host.servers.leftovers import neighbours
 from obcd.host.servers.locks import is_host_alive
 from obcd.host.servers.plan import FILE_NAME, SYSTEM_RUNTIME, HostPlan, Server, read_plan
@@ -21,14 +22,15 @@ from obcd.host.servers.runtime import UNIT, folder_that_runs
 from obcd.logs.journal import is_journal
 
 #: The type of `[host] gpus`.
-Gpus = Literal["all", 0] | list[int | str]
+Gpus = Literal["all", "given", 0] | list[int | str]
 
 #: Seconds to wait for the state of a unit from systemd.
 SYSTEMCTL_SECONDS = 5.0
 
 GPUS_HELP = (
-    "all; a number N for the first N cards (0: one server on the CPU); a list such as 0,2 or GPU-UUIDs; "
-    "a single card as gpu2  [default: [host] gpus, or all]"
+    "all; given for those of CUDA_VISIBLE_DEVICES or of the Slurm job; a number N for the first N cards (0: one server "
+    "on the CPU); a list such as 0,2 or GPU-UUIDs; a single card as gpu2  [default: [host] gpus, or all; inside Slurm "
+    "and Ray: given]"
 )
 
 
@@ -46,13 +48,15 @@ def plan_options(command: Command) -> Command:
 
 
 def parse_gpus(text: str) -> Gpus:
-    """Read `--gpus`: `all`, `cpu`, `4` (cards 0 to 3), `0,2`, `GPU-uuid,…`, `gpu2`.
+    """Read `--gpus`: `all`, `given`, `cpu`, `4` (cards 0 to 3), `0,2`, `GPU-uuid,…`, `gpu2`.
 
     Raises:
         UsageError: If it has no such form.
     """
     if text == "all":
         return "all"
+    if text == "given":
+        return "given"
     if text in ("cpu", "0"):
         return 0
     if text.isascii() and text.isdigit():
