@@ -9,7 +9,7 @@ Only root can see the sockets of other users' processes; everybody can see the o
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from obcd.host.servers.leftovers import slot_of
 from obcd.host.servers.runtime import UNIT
 from obcd.users import user_name
 
-LISTENING = "0A"
+LISTENING, ESTABLISHED = "0A", "01"
 PROC = Path("/proc")
 
 
@@ -31,17 +31,24 @@ class PortListener:
 
 def listeners(port: int) -> list[PortListener]:
     """Return the sockets that listen on a port, on any address; empty if they cannot be found."""
-    found = []
+    return [PortListener(words[9], int(words[7])) for words in _rows(LISTENING, {port})]
+
+
+def connections(ports: Collection[int]) -> frozenset[str]:
+    """Return the established connections to some ports of this machine, each as both its addresses."""
+    return frozenset(f"{words[1]} {words[2]}" for words in _rows(ESTABLISHED, ports))
+
+
+def _rows(state: str, ports: Collection[int]) -> Iterator[list[str]]:
+    """Yield the words of each line of the kernel's tables with a state and a local port; none if there is no table."""
     for name in ("tcp", "tcp6"):
         try:
             lines = (PROC / "net" / name).read_text("ascii", "replace").splitlines()[1:]
         except OSError:
             continue
-        for line in lines:
-            words = line.split()
-            if len(words) > 9 and words[3] == LISTENING and int(words[1].rpartition(":")[2], 16) == port:
-                found.append(PortListener(words[9], int(words[7])))
-    return found
+        for words in map(str.split, lines):
+            if len(words) > 9 and words[3] == state and int(words[1].rpartition(":")[2], 16) in ports:
+                yield words
 
 
 def is_foreign(pid: int, port: int) -> bool:
