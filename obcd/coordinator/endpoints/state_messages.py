@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from obcd.core.endpoint.health import EndpointState, Health
+from obcd.core.endpoint.health import LEAVING, UNREACHED, EndpointState, Health
 from obcd.core.request.model_names import how_to_get
 from obcd.core.request.records import plain_model
 from obcd.core.scheduling.missing_models import MissingModel
@@ -29,9 +29,13 @@ def describe_state(before: EndpointState, health: Health) -> tuple[int, str]:
             level, text = logging.WARNING, f"now gets one request at a time (SUSPECT): {health.reason}"
         case EndpointState.UP:
             text = "is UP" if before is EndpointState.STARTING else "is UP again"
+        case EndpointState.DRAINING if health.reason != LEAVING:
+            text = f"gets no new requests: {health.reason} (DRAINING)"
         case EndpointState.DRAINING:
             text = "is no longer in the configuration: it finishes its requests in flight (DRAINING)"
-        case _:  # STARTING
+        case _ if health.reason == UNREACHED:  # STARTING
+            text = "may get requests again as soon as it responds (STARTING)"
+        case _:
             text = "is back in the configuration: it gets requests as soon as it responds (STARTING)"
     return level, text
 
