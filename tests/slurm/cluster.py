@@ -70,7 +70,9 @@ def why_no_slurm() -> str:
     """Return why there can be no cluster here, or nothing."""
     missing = [name for name in (*PROGRAMS, *TOOLS) if _which(name) is None]
     if missing:
-        return f"{', '.join(missing)} not found: apt-get install slurmctld slurmd slurm-client munge iproute2 util-linux"
+        return (
+            f"{', '.join(missing)} not found: apt-get install slurmctld slurmd slurm-client munge iproute2 util-linux"
+        )
     if os.geteuid() != 0:
         return "only root makes the machines' namespaces"
     spaces = [*_spaces(), "ip", "link", "add", "br0", "type", "bridge"]
@@ -155,7 +157,9 @@ class SlurmCluster:
     def start_node(self, name: str) -> None:
         """Switch a node on."""
         self._start_machine(name, f"mount --bind {self.folder / name} {self.folder / 'machine'};", inside=LOGIN)
-        link = f"ip link add {name} type veth peer name eth0 netns {self._inits[name]}; ip link set {name} master br0 up"
+        link = (
+            f"ip link add {name} type veth peer name eth0 netns {self._inits[name]}; ip link set {name} master br0 up"
+        )
         # the link's end is named by a process id of this namespace: made from here, inside login's network
         subprocess.run(
             ["nsenter", "-t", str(self._inits[LOGIN]), "-n", "sh", "-ec", link], check=True, capture_output=True
@@ -222,7 +226,9 @@ class SlurmCluster:
     def states(self, job: str | int) -> dict[str, str]:
         """Return `{task: state}` of a job and its array, also of those that have ended, e.g. `{"7_0": "RUNNING"}`."""
         done = self.run("scontrol", "--oneliner", "show", "job", job, check=False)
-        records = [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in done.stdout.splitlines()]
+        records = [
+            dict(word.split("=", 1) for word in line.split() if "=" in word) for line in done.stdout.splitlines()
+        ]
         return {
             f"{item['ArrayJobId']}_{item['ArrayTaskId']}" if "ArrayJobId" in item else item["JobId"]: item["JobState"]
             for item in records
