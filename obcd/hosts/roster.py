@@ -148,6 +148,8 @@ class Roster:
         self._scanned_at = -math.inf
         self._place: tuple[int, int] | None = None
         self._starts = 0
+        #: How many endpoints are not used because there are too many.
+        self.excess = 0
         #: {URL: the host whose endpoint it is}
         self._claims: dict[str, str] = {}
         #: {host: {its endpoint that is not used: why}}
@@ -195,10 +197,12 @@ class Roster:
         named = self._admitted(living)
         claims = self._settle(named, living)
         found: dict[str, HostedEndpoint] = {}
+        self.excess = 0
         for key, endpoint, name in named:
             if claims[endpoint.url] != name:
                 self._unused[name][key] = f"the host {claims[endpoint.url]} has registered it"
             elif len(found) >= self.rules.most:
+                self.excess += 1
                 self._unused[name][key] = (
                     f"max_endpoints of [cluster] allows {plural(self.rules.most, 'registered endpoint')}"
                 )

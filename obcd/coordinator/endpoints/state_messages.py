@@ -9,9 +9,14 @@ from obcd.core.endpoint.health import LEAVING, UNREACHED, EndpointState, Health
 from obcd.core.request.model_names import how_to_get
 from obcd.core.request.records import plain_model
 from obcd.core.scheduling.missing_models import MissingModel
+from obcd.text import printable
 
 #: States in which an endpoint gets requests, or may get some soon.
 _HOPEFUL = (EndpointState.STARTING, EndpointState.UP, EndpointState.SUSPECT)
+
+
+#: The state of a coordinator without an endpoint that has a hosts folder.
+WAITING = "waiting for a host"
 
 
 def describe_state(before: EndpointState, health: Health) -> tuple[int, str]:
@@ -40,15 +45,18 @@ def describe_state(before: EndpointState, health: Health) -> tuple[int, str]:
     return level, text
 
 
-def describe_outage(healths: Sequence[Health]) -> str:
+def describe_outage(healths: Sequence[Health], hosts: str | None = None) -> str:
     """Return one sentence why no endpoint is up; "" when one is up or has not been reached yet.
 
     Example: `no endpoint is up: gpu0: not reachable: Connection refused; and 3 more`.
+
+    Args:
+        hosts: The hosts folder: with one, no endpoint is a state and not a fault.
     """
     if any(health.state in _HOPEFUL for health in healths):
         return ""
     if not healths:
-        return "no endpoint is up"
+        return f"{WAITING}: none is registered in {printable(hosts)}" if hosts else "no endpoint is up"
     more = f"; and {len(healths) - 1} more" if len(healths) > 1 else ""
     return f"no endpoint is up: {healths[0].name}: {healths[0].reason}{more}"
 

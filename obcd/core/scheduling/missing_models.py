@@ -82,8 +82,8 @@ def describe_unopened(group: Group, holders: Collection[Holder]) -> str:
     if group.is_at_rest or not holders or any(item.is_for(group.backlog.submitter) for item in holders):
         return ""
     return (
-        f"the jobs of user {group.backlog.submitter} wait for a host: with per_user = true, a host of another user than "
-        "the daemon's serves only its own user's jobs"
+        f"the jobs of user {group.backlog.submitter} wait for a host: with per_user = true, the host of another user "
+        "serves only that user's jobs"
     )
 
 
