@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from obcd.errors import ExitCode
 from obcd.hosts.record import HostState, RegisteredEndpoint
 from obcd.hosts.registration import Registration
-from tests.support import NEVER_HEDGED, Cluster, CoordinatorProcess, Simulated, prompts, wait_until
+from tests.golden.wording import wording
+from tests.support import NEVER_HEDGED, Cluster, CoordinatorProcess, Simulated, prompt_lines, prompts, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -108,6 +110,23 @@ def test_job_waits_for_a_host_and_hosts_come_drain_and_die_with_it_running(
     coordinator.published().assert_complete(60)
     assert len(first.asked()) == sent
     assert asked_once(first, second) == {1}
+
+
+def test_batch_waits_for_a_host_too(
+    cluster: Cluster, quick_server: Simulated, folder: Path, hosts: list[Host], tmp_path: Path
+) -> None:
+    config = cluster.configure([], cluster={"hosts": str(folder)})
+    (tmp_path / "notes.jsonl").write_bytes(prompt_lines(prompts(4)))
+    batch = cluster.begin(
+        "batch", "--config", config, "--prompts", tmp_path / "notes.jsonl", "--output_dir", tmp_path / "out",
+        tweaks=QUICK,
+    )  # fmt: skip
+    wait_until(lambda: wording("no-endpoint-can-be-reached-yet") in batch.text())
+
+    hosts.append(Host(folder, "one", quick_server.urls))
+
+    assert batch.wait() == ExitCode.DONE
+    assert len(quick_server.asked()) == 4
 
 
 def test_what_is_in_flight_at_a_host_that_is_gone_is_sent_elsewhere(
