@@ -23,6 +23,7 @@ from obcd.core.scheduling.scheduler import Scheduler
 from obcd.hosts.record import HostRecord, HostState, RegisteredEndpoint
 from obcd.hosts.roster import MARGIN_SECONDS
 from obcd.hosts.scan import Found, Scan
+from obcd.secret import Secret
 from obcd.workers.channel import ClosedError
 
 MODEL = Signature("m:latest", ())
@@ -77,6 +78,8 @@ class Site:
         self.scheduler.add_job(self.backlog, 0.0)
         self.now = 0.0
         self.records: dict[str, HostRecord] = {}
+        #: {host: its owner}
+        self.owners: dict[str, int] = {}
         self.is_writing = True
         #: When the allocations of the hosts end.
         self.ends_at: float | None = None
@@ -97,7 +100,8 @@ class Site:
         self.settings = new
 
     def register(self, name: str = "gpu1", endpoint: str = NAME, **changes: Any) -> None:
-        named = RegisteredEndpoint(url=f"http://{endpoint}", slots=2)
+        url = endpoint if "://" in endpoint else f"http://{endpoint}"
+        named = RegisteredEndpoint(url=url, slots=2)
         record = HostRecord(id=name, boot="b", sequence=1, state=HostState.SERVING, endpoints=(named,))
         self.records[name] = replace(record, **changes)
 
@@ -112,7 +116,7 @@ class Site:
                     for name, item in self.records.items()
                 }
             if isinstance(self.child.outcome, Scan):
-                found = {name: Found(item, uid) for name, item in self.records.items()}
+                found = {name: Found(item, self.owners.get(name, uid)) for name, item in self.records.items()}
                 self.child.outcome = replace(self.child.outcome, found=found)
             offered = self.registry.tick(self.endpoints, self.now)
             if offered is not None:
@@ -283,6 +287,14 @@ def test_child_that_died_or_was_stopped_is_replaced(site: Site) -> None:
     assert site.registry.troubles == []
 
 
+def test_child_that_cannot_be_started_is_a_folder_that_cannot_be_read(site: Site) -> None:
+    registry = HostRegistry(site.settings, HostScanner(lambda: None))
+
+    registry.tick(site.endpoints, 1.0)
+
+    assert registry.troubles
+
+
 def test_child_that_only_hangs_is_not_killed(site: Site) -> None:
     site.child.hangs = True
     site.advance(600)
@@ -378,8 +390,23 @@ def test_with_per_user_a_host_serves_the_jobs_of_its_user(owner: int, is_served:
 
     assert bool(site.assign()) is is_served
     assert bool(site.scheduler.unserved()) is not is_served
-    site.advance(400, uid=owner)
-    assert site.scheduler.take_unservable(100, site.now) == []
+    for _ in range(2):  # it waits for a host, and does not fail
+        assert site.scheduler.take_unservable(100, site.now) == []
+        site.advance(400, uid=owner)
+
+
+def test_job_that_has_started_on_its_own_host_gets_none_of_another_users() -> None:
+    site = Site(spool={"per_user": True})
+    site.register("gpu1", NAME)
+    site.owners["gpu2"] = 1001
+    site.advance(8)
+    assert {lease.endpoint for lease in site.assign()} == {NAME}
+
+    site.register("gpu2", OTHER)
+    site.advance(8)
+
+    assert site.states == {NAME: "UP", OTHER: "UP"}
+    assert site.assign() == []
 
 
 def test_without_per_user_a_listed_users_host_serves_everybody(site: Site) -> None:
@@ -414,3 +441,20 @@ def test_pace_that_is_not_known_yet_is_taken_as_a_minute(site: Site, left: float
     site.advance(8)
 
     assert bool(site.assign()) is is_sent
+
+
+def test_token_of_the_configuration_never_goes_to_the_endpoint_of_a_host() -> None:
+    endpoint = "https://10.0.0.1:443"
+    site = Site(ollama_instances={endpoint: 0, "h:1": 0})
+    tokens = site.settings.model_copy(update={"tokens": {endpoint: Secret("secret")}})
+    site.endpoints.apply(compare(site.settings, tokens, ()), tokens, site.now)
+    assert site.endpoints.pool._workers[endpoint].spec.token == Secret("secret")
+    site.advance(3)
+    site.assign()
+
+    site.register("gpu1", endpoint)
+    site.reload(ollama_instances={"h:1": 0})  # while its requests are in flight
+    site.advance(3)
+
+    assert site.states[endpoint] == "UP"
+    assert site.endpoints.pool._workers[endpoint].spec.token is None
