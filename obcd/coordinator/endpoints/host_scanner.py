@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from obcd.hosts.scan import Found, Scan, Scanner
+from obcd.hosts.scan import OwnedRecord, Scan, Scanner
 from obcd.logs.setup import fault_text
 from obcd.workers.channel import Channel, ClosedError, exit_at_the_end_of
 from obcd.workers.pool import Child, try_to_start
@@ -52,7 +52,7 @@ def run_scanner(sock: socket.socket) -> None:
     exit_at_the_end_of(channel)
     scanned: ScanHosts | None = None
     scanner = Scanner(Path(), frozenset())
-    earlier: Mapping[str, Found] = {}
+    earlier: Mapping[str, OwnedRecord] = {}
     try:
         while True:
             select.select([channel], [], [])
@@ -99,7 +99,7 @@ class HostScanner:
         self._due = 0.0
         self._last: ScanHosts | None = None
         #: The records as of the child's last answer: it sends those that have changed.
-        self._earlier: Mapping[str, Found] = {}
+        self._earlier: Mapping[str, OwnedRecord] = {}
 
     @property
     def pid(self) -> int | None:

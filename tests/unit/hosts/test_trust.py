@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from obcd.hosts.record import MAX_RECORD_BYTES, HostRecord, HostState, encode_record
-from obcd.hosts.scan import MOST_RECORDS, Found, Refused, Scan, Scanner
+from obcd.hosts.scan import MOST_RECORDS, OwnedRecord, RefusedRecord, Scan, Scanner
 from obcd.hosts.trust import find_trusted
 
 OWN = os.geteuid()
@@ -28,7 +28,7 @@ def scan(folder: Path, *trusted: int) -> Scan:
     return Scanner(folder, frozenset(trusted or (OWN,))).scan()
 
 
-def refusal(folder: Path, name: str = "gpu1", *trusted: int) -> Refused:
+def refusal(folder: Path, name: str = "gpu1", *trusted: int) -> RefusedRecord:
     found = scan(folder, *trusted)
     assert name not in found.found
     return found.refused[name]
@@ -37,7 +37,7 @@ def refusal(folder: Path, name: str = "gpu1", *trusted: int) -> Refused:
 def test_record_of_a_listed_user_counts(tmp_path: Path) -> None:
     write(tmp_path)
 
-    assert scan(tmp_path).found == {"gpu1": Found(RECORD, OWN)}
+    assert scan(tmp_path).found == {"gpu1": OwnedRecord(RECORD, OWN)}
 
 
 def test_record_of_another_user_does_not_count(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from obcd.core.scheduling.leases import FINISH_SECONDS, Lease
 from obcd.core.scheduling.scheduler import Scheduler
 from obcd.hosts.record import HostRecord, HostState, RegisteredEndpoint
 from obcd.hosts.roster import MARGIN_SECONDS
-from obcd.hosts.scan import Found, Scan
+from obcd.hosts.scan import OwnedRecord, Scan
 from obcd.secret import Secret
 from obcd.workers.channel import ClosedError
 
@@ -116,7 +116,7 @@ class Site:
                     for name, item in self.records.items()
                 }
             if isinstance(self.child.outcome, Scan):
-                found = {name: Found(item, self.owners.get(name, uid)) for name, item in self.records.items()}
+                found = {name: OwnedRecord(item, self.owners.get(name, uid)) for name, item in self.records.items()}
                 self.child.outcome = replace(self.child.outcome, found=found)
             offered = self.registry.tick(self.endpoints, self.now)
             if offered is not None:
