@@ -35,6 +35,26 @@ def test_what_lies_in_the_inbox_is_answered_and_then_the_coordinator_ends(
     assert not (root / "status.json").exists()
 
 
+@pytest.mark.integration
+def test_a_paused_job_does_not_keep_the_coordinator_and_goes_on_with_the_next(
+    cluster: Cluster, quick_server: Simulated
+) -> None:
+    config = cluster.configure({quick_server.names[0]: 4})
+    root = cluster.folder / "root"
+    (root / "inbox").mkdir(parents=True)
+    (root / "inbox" / "later.jsonl").write_bytes(prompt_lines(prompts(3)))
+    (root / "inbox" / "later.jsonl.pause").touch()
+
+    process = cluster.begin("coordinator", "--config", config, "--root", root, "--until-idle", 0.5)
+    assert process.wait() == ExitCode.DONE, process.text()
+    assert len(list((root / "jobs").glob("*/input.jsonl"))) == 1
+
+    (root / "inbox" / "later.jsonl.pause").unlink()
+    process = cluster.begin("coordinator", "--config", config, "--root", root, "--until-idle", 0)
+    assert process.wait() == ExitCode.DONE, process.text()
+    Published(root / "outbox" / "later").assert_complete(3)
+
+
 class Resting:
     """A coordinator that is at rest or not."""
 

@@ -111,8 +111,10 @@ class DropIntake:
 
     @property
     def is_at_work(self) -> bool:
-        """Return whether a file is on its way to a job: it is settling, in line, or with the clerk."""
-        return bool(self._inbox.settling or self._arrived or self._admission or self._asked or self._again)
+        """Return whether a file is, or may be, on its way to a job: settling, in line, with the clerk, or unseen."""
+        is_seen = self._rested_at > 0.0  # a scan has come to its end
+        in_line = self._arrived or self._admission or self._asked or self._again
+        return bool(not is_seen or self._inbox.settling or in_line)
 
     def is_coming(self, key: Key) -> bool:
         """Return whether a file is about to become a job: it is settling, in line, or with the clerk."""
