@@ -190,7 +190,7 @@ def _shared(plan: HostPlan, folder: Path) -> list[str]:
     """Return a warning for every card that another host uses, as far as this user can see."""
     others = neighbours(folder)
     found = [
-        f"{server.program}: its card has a server of the obcd host at {others[server.pin]} too; they share its memory"
+        f"{server.program}: its card has a server of the obcd host at {others[server.pin]} too; stop that one first"
         for server in plan.servers
         if server.pin and server.pin in others
     ]
