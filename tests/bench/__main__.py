@@ -30,6 +30,7 @@ from tests.bench import (
     real,
     recording,
     slots,
+    slurm,
     speed,
     stragglers,
     streaming,
@@ -61,6 +62,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "flood": flood.measure,
     "host": host.measure,
     "hosts": hosts.measure,
+    "slurm": slurm.measure,
     "refused": whose_fault.measure_refused,
     "ending": whose_fault.measure_ending,
 }

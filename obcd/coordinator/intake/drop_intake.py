@@ -109,6 +109,13 @@ class DropIntake:
         """The control files of the last scan."""
         return self._inbox.controls
 
+    @property
+    def is_at_work(self) -> bool:
+        """Return whether a file is, or may be, on its way to a job: settling, in line, with the clerk, or unseen."""
+        is_seen = self._rested_at > 0.0  # a scan has come to its end
+        in_line = self._arrived or self._admission or self._asked or self._again
+        return bool(not is_seen or self._inbox.settling or in_line)
+
     def is_coming(self, key: Key) -> bool:
         """Return whether a file is about to become a job: it is settling, in line, or with the clerk."""
         is_in_line = key in self._asked or key in self._admission or self._inbox.is_settling(key)

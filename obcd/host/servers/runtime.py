@@ -12,12 +12,15 @@ import tempfile
 from pathlib import Path
 
 from obcd.errors import AlreadyRunningError, InputError
+from obcd.host.servers.allocation import allocation_name
 from obcd.host.servers.locks import is_host_alive
 from obcd.host.servers.plan import SYSTEM_RUNTIME
 from obcd.spool.folders.layout import make_private
 from obcd.users import user_name
 
 UNIT = "obcd-host.service"
+#: Longest temporary folder below which a Slurm task's own folder may lie: a unix socket's path has at most 107 bytes.
+MAX_BASE = 50
 
 
 def folder_to_start(given: str | None = None) -> Path:
@@ -31,6 +34,8 @@ def folder_to_start(given: str | None = None) -> Path:
         return Path(given).absolute()
     if from_systemd := _from_systemd():
         return from_systemd
+    if allocation_name(os.environ):  # the cards are this job's: other hosts of the machine have others
+        return checked(own_folder())
     if SYSTEM_RUNTIME.is_dir() and is_host_alive(SYSTEM_RUNTIME) is not False:
         raise AlreadyRunningError(
             f"{UNIT} runs here: see obcd host status; for your own, choose --runtime DIR, --base-port and --gpus"
@@ -63,10 +68,15 @@ def folder_that_runs(given: str | None = None) -> Path:
 
 
 def own_folder() -> Path:
-    """Return the default folder of the caller's own host."""
-    if base := os.environ.get("XDG_RUNTIME_DIR"):
-        return Path(base) / "obcd-host"
-    return Path(tempfile.gettempdir()) / f"obcd-{os.getuid()}-host"
+    """Return the default folder of the caller's own host; each Slurm task of a machine has its own."""
+    task = allocation_name(os.environ)
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    if base and (not task or os.access(base, os.W_OK)):  # Slurm passes on the variable, and the folder is not there
+        return Path(base) / (f"obcd-host-{task}" if task else "obcd-host")
+    temporary = tempfile.gettempdir()
+    if task and len(temporary) > MAX_BASE:  # a job's own TMPDIR, too long for a unix socket below it
+        temporary = "/tmp"  # noqa: S108 - `checked` looks at who made the folder
+    return Path(temporary) / (f"obcd-{os.getuid()}-{task}" if task else f"obcd-{os.getuid()}-host")
 
 
 def checked(folder: Path) -> Path:

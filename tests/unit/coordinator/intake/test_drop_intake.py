@@ -313,3 +313,24 @@ def test_thousands_of_hidden_files_are_told_once(bench: Bench, caplog: pytest.Lo
 
     assert wording("holds-hidden-or-temporary-files", MANY_IGNORED) in bench.intake.trouble
     assert len([text for text in caplog.messages if "hidden" in text]) == 1
+
+
+def test_intake_is_at_work_until_every_file_of_a_whole_scan_is_a_job(bench: Bench) -> None:
+    assert bench.intake.is_at_work  # no scan has been made
+    bench.intake.tick(0.0)
+    assert not bench.intake.is_at_work
+
+    put(bench.layout, b'{"prompt": "one"}\n', "slow.jsonl")
+    bench.intake.wake()
+    bench.intake.tick(10.0)
+    assert bench.intake.settling
+    assert bench.intake.is_at_work
+
+    put_marker(bench.layout.inbox / "slow.jsonl")
+    bench.intake.wake()
+    bench.intake.tick(20.0)
+    assert bench.clerk.submitted
+    assert bench.intake.is_at_work
+
+    bench.accept()
+    assert not bench.intake.is_at_work
