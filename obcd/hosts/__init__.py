@@ -1,0 +1,1 @@
+"""The hosts folder, in which hosts register their endpoints: records, registration and the coordinator's side."""
