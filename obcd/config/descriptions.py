@@ -27,6 +27,7 @@ TABLE_NAMES = {
     "Instance": "ollama_instances",
     "Requests": "requests",
     "Host": "host",
+    "Cluster": "cluster",
     "Spool": "spool",
     "Profile": PROFILES,
 }

@@ -121,7 +121,8 @@ def _say_what_code_checks(table: dict[str, Any]) -> None:
 def _describe(keys: dict[str, Any]) -> None:
     """Give each key of each table its description."""
     profile = keys["profiles"]["additionalProperties"]["properties"]
-    tables = {"": keys, PROFILES: profile, **{name: keys[name]["properties"] for name in ("requests", "host", "spool")}}
+    named = {name: keys[name]["properties"] for name in ("requests", "host", "cluster", "spool")}
+    tables = {"": keys, PROFILES: profile, **named}
     for table, items in tables.items():
         for key, item in items.items():
             if text := describe_key(table, key):

@@ -16,7 +16,18 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from obcd.config.places import usual_configuration, usual_root
-from obcd.config.settings import Host, Instance, Profile, Requests, Settings, Spool, Table, read_file, read_schema
+from obcd.config.settings import (
+    Cluster,
+    Host,
+    Instance,
+    Profile,
+    Requests,
+    Settings,
+    Spool,
+    Table,
+    read_file,
+    read_schema,
+)
 from obcd.core.request.lines import OPTION_TYPES
 from obcd.errors import ConfigurationError
 from obcd.text import printable
@@ -39,12 +50,14 @@ WORDS = {
 }
 
 #: {name of a table in the file: the model with its keys}
-TABLES: dict[str, type[Table]] = {"requests": Requests, "spool": Spool, "host": Host, "profiles.NAME": Profile}
+TABLES: dict[str, type[Table]] = {
+    "requests": Requests, "spool": Spool, "host": Host, "cluster": Cluster, "profiles.NAME": Profile,
+}  # fmt: skip
 #: Every key of every table, to suggest the key that a misspelt one meant.
 KEYS = sorted(
     {
         field.alias or name
-        for table in (Settings, Instance, Requests, Host, Spool, Profile)
+        for table in (Settings, Instance, Requests, Host, Cluster, Spool, Profile)
         for name, field in table.model_fields.items()
         if not field.exclude
     }

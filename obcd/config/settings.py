@@ -242,6 +242,25 @@ class Host(Table):
     environment: dict[str, str] = {}
 
 
+class Cluster(Table):
+    """`[cluster]`: hosts that register their endpoints; read by the coordinator.
+
+    Attributes:
+        hosts: The hosts folder; None: only the endpoints of the configuration are used.
+        users: Whose records count, by name or number; None: those of the daemon's user and root.
+        max_endpoints: Most endpoints, those of the configuration included, which always count.
+    """
+
+    hosts: str | None = Field(None, min_length=1)
+    users: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(None, strict=False, min_length=1)
+    max_endpoints: int = Field(128, ge=1, le=4096)
+
+    @property
+    def folder(self) -> Path | None:
+        """The hosts folder as an absolute path."""
+        return Path(self.hosts).expanduser().absolute() if self.hosts is not None else None
+
+
 def _says_none(key: str, value: object) -> bool:
     return key in NONE and type(value) is type(NONE[key]) and value == NONE[key]
 
@@ -349,6 +368,7 @@ class Settings(Table):
     spool: Spool = Spool()
     requests: Requests = Requests()
     host: Host = Host()
+    cluster: Cluster = Cluster()
     profiles: dict[ProfileName, Profile] = {}
     # Set by `load_settings` alone: no key of a file has these names.
     source: Path | None = Field(None, exclude=True, validation_alias="\0source")
@@ -367,8 +387,6 @@ class Settings(Table):
     def _gpu_index_is_enough(cls, value: object) -> object:
         if not isinstance(value, dict):
             return value
-        if not value:
-            raise ValueError('no endpoint in it: write "host:port" = GPU index, e.g. "127.0.0.1:11434" = 0')
         return {
             name: {"gpu": entry} if isinstance(entry, int) and not isinstance(entry, bool) else entry
             for name, entry in value.items()
@@ -403,6 +421,14 @@ class Settings(Table):
         return self
 
     @model_validator(mode="after")
+    def _has_endpoints(self) -> Settings:
+        if not self.ollama_instances and self.cluster.hosts is None:
+            raise ValueError(
+                'ollama_instances: no endpoint in it: write "host:port" = GPU index, e.g. "127.0.0.1:11434" = 0'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _cache_knows_the_weights(self) -> Settings:
         for name in ("", *self.profiles):
             wanted = self.job_settings(name)
@@ -415,7 +441,9 @@ class Settings(Table):
         return self
 
     def endpoints(self) -> tuple[Endpoint, ...]:
-        """Return the endpoints in the order of the configuration."""
+        """Return the endpoints of the configuration in its order; with a hosts folder there may be none."""
+        if self.cluster.hosts is not None and "ollama_instances" not in self.model_fields_set:
+            return ()  # the default is for a machine with its own Ollama
         return tuple(
             replace(parse_endpoint(name, instance.gpu, self._slots(instance)), token=self.tokens.get(name))
             for name, instance in self.ollama_instances.items()

@@ -172,7 +172,7 @@ def check_whole(old: Settings, new: Settings) -> None:
     """
     had, has = (settings.model_fields_set - {"source", "schemas", "tokens"} for settings in (old, new))
     lost = "no longer has [ollama_instances]" if "ollama_instances" in had - has else "is empty"
-    if "ollama_instances" in had - has or (had and not has):
+    if ("ollama_instances" in had - has and new.cluster.hosts is None) or (had and not has):
         raise ConfigurationError(
             f"the configuration {new.source} {lost}: was it truncated while it was written? If this is intended, "
             "restart the coordinator"

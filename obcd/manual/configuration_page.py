@@ -20,6 +20,7 @@ from obcd.config.settings import (
     MAX_CONTEXT,
     MIN_CONTEXT,
     NONE,
+    Cluster,
     Host,
     Instance,
     Profile,
@@ -65,6 +66,7 @@ TABLES: dict[str, tuple[str, str]] = {
     "ollama_instances": ("[ollama_instances]", f"The endpoints, one a line:\n\n{ENDPOINTS}"),
     "requests": ("[requests]", "How every request is sent, unless a profile says otherwise."),
     "host": ("[host]", "The servers of this machine: `obcd host` starts one for each GPU."),
+    "cluster": ("[cluster]", "The hosts that register themselves, beside the endpoints of `[ollama_instances]`."),
     "spool": ("[spool]", "Where files lie, when a file is complete, and how long results are kept."),
     "profiles": (
         "[profiles.NAME]",
@@ -76,6 +78,7 @@ MODELS: dict[str, type[Table]] = {
     "ollama_instances": Instance,
     "requests": Requests,
     "host": Host,
+    "cluster": Cluster,
     "spool": Spool,
     "profiles": Profile,
 }

@@ -12,7 +12,18 @@ from obcd.text import plural
 
 #: Fields of `Settings` that have their own field in a `Change`, or are not keys; all others are reported by name.
 APART = frozenset(
-    ("schema_file", "ollama_instances", "spool", "requests", "host", "profiles", "source", "schemas", "tokens")
+    (
+        "schema_file",
+        "ollama_instances",
+        "spool",
+        "requests",
+        "host",
+        "cluster",
+        "profiles",
+        "source",
+        "schemas",
+        "tokens",
+    )
 )
 #: Keys without effect here: a reload that would move a folder is refused; another path to the same folder is allowed.
 UNMOVED = {("spool", "root"), ("spool", "inbox")}
@@ -79,6 +90,7 @@ def _keys(old: Settings, new: Settings) -> Iterator[str]:
     tables: dict[str, tuple[Table, Table]] = {
         "requests": (old.requests, new.requests),
         "spool": (old.spool, new.spool),
+        "cluster": (old.cluster, new.cluster),
     }
     for table, (before, after) in tables.items():
         for field in type(before).model_fields:
