@@ -57,6 +57,7 @@ COMMANDS = {
     "host": CommandPlace("obcd.cli.host.run:host", "run one Ollama per GPU under supervisord."),
     "serve-gpu": CommandPlace("obcd.cli.host.serve_gpu:serve_gpu", "run the Ollama server of GPU N."),
     "host-watch": CommandPlace("obcd.cli.host.watch:host_watch", ""),
+    "ray": CommandPlace("obcd.cli.host.ray:ray_group", "run servers on the GPUs of a Ray cluster."),
     "check": CommandPlace("obcd.cli.daemon.check:check", "check configuration, installation, [host] and endpoints."),
     "bench": CommandPlace("obcd.cli.measure.bench:bench", "measure how many requests in flight are best."),
     "burn-in": CommandPlace("obcd.cli.measure.burn_in:burn_in", "load all cards fully and find the one that differs."),
