@@ -38,7 +38,7 @@ from obcd.ray.server_process import ServerProcess
 #: Seconds of one turn; between two looks at the size of the log.
 TURN_SECONDS, TRIM_SECONDS = 0.25, 60.0
 #: Seconds that a server has to run before its end counts as an accident, after which it is started again at once.
-YOUNG_SECONDS = 10.0
+YOUNG_SECONDS = 5.0
 #: An order from the actor is a short line.
 MAX_ORDER_BYTES = 65536
 #: proc_pid_net(5): the state of a connection that is open.
@@ -194,6 +194,7 @@ class Guard:
     def _describe(self, process: ServerProcess) -> None:
         condition = self._condition
         assert self._prober is not None
+        is_up = condition.has_answered and bool(process.pid) and condition.pid == process.pid
         readings = self._reader.latest.readings.get(process.server.pin) if self._reader is not None else None
         card = () if readings is None else (
             CardReading(
@@ -205,7 +206,7 @@ class Guard:
         )  # fmt: skip
         self.report = replace(
             self.report,
-            state=GuardState.SERVING if condition.has_answered and process.pid else GuardState.STARTING,
+            state=GuardState.SERVING if is_up else GuardState.STARTING,
             version=self._prober.latest(process.server.label).version or self.report.version,
             trouble=condition.trouble or self.report.trouble if not process.pid else condition.trouble,
             cards=card,

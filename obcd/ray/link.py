@@ -34,7 +34,7 @@ CONNECT_SECONDS, SILENCE_SECONDS, END_SECONDS = 30.0, 90.0, 10.0
 #: Bytes of what Ray wrote that are kept; most characters of Ray's words in a message.
 TAIL_BYTES, MAX_WORDS = 16384, 300
 
-NO_TOKEN = (
+UNAUTHENTICATED = (
     "the Ray cluster {place} requires a token and did not accept this user's: set RAY_AUTH_MODE=token, and "
     "RAY_AUTH_TOKEN_PATH to the file with the cluster's token (`ray get-auth-token` shows it on the head)"
 )
@@ -46,7 +46,7 @@ NO_HEAD = (
 REFUSED = re.compile(r"InvalidAuthToken|Unauthenticated|no authentication token was found|AuthenticationError")
 #: (what Ray writes, the message), the first that is found counts; recorded with Ray 2.60
 CAUSES = (
-    (REFUSED, NO_TOKEN),
+    (REFUSED, UNAUTHENTICATED),
     (
         re.compile(r"Version mismatch: (.*)", re.DOTALL),
         "the Ray cluster {place} runs other versions of Ray or Python than obcd here: install the cluster's ({words})",

@@ -1,0 +1,233 @@
+"""A real Ray on faked GPUs, on a machine that has nothing else: its own network, processes and /proc.
+
+@on_own_machine
+def test_…(tmp_path: Path) -> None:
+    with RayMachine(tmp_path, gpus=8) as ray:
+        ray.start_head()
+        ray.start_node()
+        …
+
+`on_own_machine` runs the test again inside namespaces, with pytest; when they end, the kernel ends every process that
+was started there. Ray takes 127.0.0.1 as its address there, and reaches no network.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+import pytest
+
+from tests.acceptance.shell_blocks import LOOPBACK_UP
+from tests.gpu_support import StandIns, cards
+from tests.support import SOURCES, make_environment, obcd_command, wait_until
+
+#: Set inside the namespaces.
+INSIDE = "OBCD_TEST_OWN_MACHINE"
+#: Seconds for Ray to start; the machine may be busy.
+START_SECONDS = 120.0
+PORT = 26379
+#: Ray's own wait for a head that is away: 60 s.
+HEAD_SECONDS = 5
+#: The answers of the servers: a simulated Ollama of its own for each card. `flock` shows two servers on one card.
+OLLAMA = """#!/bin/bash
+cd {folder}
+exec 9>"card-$CUDA_VISIBLE_DEVICES"
+flock --nonblock 9 || echo "$CUDA_VISIBLE_DEVICES $$" >> twice
+echo "$CUDA_VISIBLE_DEVICES $$ $OLLAMA_HOST" >> starts
+exec {python} -m obcd simulate --load-seconds 0.01 --seconds {seconds} --account account-$$
+"""
+
+
+def own_machine() -> list[str]:
+    """Return the words before a command that runs on a machine of its own."""
+    user = [] if os.geteuid() == 0 else ["--map-root-user"]
+    spaces = ["unshare", "--net", "--pid", "--fork", "--mount", "--mount-proc", "--kill-child", *user]
+    return [*spaces, sys.executable, "-c", LOOPBACK_UP]
+
+
+def why_no_ray() -> str:
+    """Return why no Ray can run here on a machine of its own, or nothing."""
+    if importlib.util.find_spec("ray") is None:
+        return "Ray is not installed: pip install 'obcd[ray]' (make test-engines does)"
+    try:
+        done = subprocess.run([*own_machine(), "true"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return "unshare (util-linux) is not installed"
+    return f"no namespaces: {done.stderr.strip()}" if done.returncode else ""
+
+
+def on_own_machine(test: Callable[[Path], None]) -> Callable[[Path], None]:
+    """Run a test inside namespaces, in a pytest of its own; skip it with a sentence where that cannot be."""
+
+    @functools.wraps(test)
+    def run(tmp_path: Path) -> None:
+        if INSIDE in os.environ:
+            test(tmp_path)
+            return
+        if reason := why_no_ray():
+            pytest.skip(reason)
+        place = f"{sys.modules[test.__module__].__file__}::{test.__name__}"
+        words = ["-q", "-p", "no:cacheprovider", "-m", "engine or soak", "--basetemp", str(tmp_path / "inside"), place]
+        done = subprocess.run(
+            [*own_machine(), sys.executable, "-m", "pytest", *words],
+            env={**os.environ, INSIDE: "1", "PYTHONPATH": str(SOURCES)}, cwd=SOURCES,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return run
+
+
+class RayMachine:
+    """Ray and what it needs in one folder; a head without GPUs, and one node with faked ones.
+
+    Args:
+        seconds: How long a server takes for a request.
+
+    Attributes:
+        hosts: The hosts folder.
+        environment: In which all commands run.
+    """
+
+    def __init__(self, folder: Path, *, gpus: int, seconds: float = 0.05) -> None:
+        self.folder, self._gpus = folder, gpus
+        self.hosts, self._servers, work = folder / "hosts", folder / "servers", folder / "w"
+        for made in (self.hosts, self._servers, work):
+            made.mkdir(parents=True)
+        self.hosts.chmod(0o700)
+        self._stand_ins = StandIns(folder / "gpus", cards(gpus))
+        program = self._stand_ins.bin / "ollama"
+        program.write_text(OLLAMA.format(folder=self._servers, python=sys.executable, seconds=seconds))
+        programs = folder / "bin"
+        programs.mkdir()
+        (programs / "obcd").write_text(f'#!/bin/sh\nexec {sys.executable} -m obcd "$@"\n')
+        (programs / "obcd").chmod(0o755)
+        path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        base = make_environment(work, TMPDIR=str(work), HOME=str(work), PATH=path)
+        self.environment = {
+            **self._stand_ins.environment(base),
+            "RAY_gcs_rpc_server_reconnect_timeout_s": str(HEAD_SECONDS),
+            "RAY_TMPDIR": str(work), "RAY_USAGE_STATS_ENABLED": "0", "RAY_ADDRESS": f"127.0.0.1:{PORT}",
+        }  # fmt: skip
+        self._ray_folder = Path(tempfile.mkdtemp(prefix="obcd-", dir="/tmp"))  # sockets: 107 bytes at most
+        self._started: list[subprocess.Popen[bytes]] = []
+        self.head: subprocess.Popen[bytes] | None = None
+        self.node: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        shutil.rmtree(self._ray_folder, ignore_errors=True)
+        if kind is not None:
+            for path in sorted(self.folder.glob("*.log")):
+                print(f"== {path.name}\n{path.read_text('utf-8', 'replace')[-6000:]}")
+
+    def start_head(self) -> None:
+        """Start the head: no GPU, so that no server is there."""
+        words = ["--head", "--port", str(PORT), "--num-gpus", "0", "--include-dashboard", "false"]
+        self.head = self._ray(*words, "--temp-dir", str(self._ray_folder))
+        wait_until(self._answers, START_SECONDS, "the head answers")
+
+    def start_node(self) -> None:
+        """Start the node with the GPUs."""
+        self.node = self._ray("--address", f"127.0.0.1:{PORT}", "--num-gpus", str(self._gpus))
+
+    def _ray(self, *words: str) -> subprocess.Popen[bytes]:
+        common = ["--node-ip-address", "127.0.0.1", "--num-cpus", "1", "--object-store-memory", "80000000"]
+        return self.begin("ray", ["ray", "start", *words, *common, "--disable-usage-stats", "--block"])
+
+    def _answers(self) -> bool:
+        assert self.head is not None
+        assert self.head.poll() is None, (self.folder / "ray.log").read_text()
+        words = ["ray", "status", "--address", f"127.0.0.1:{PORT}"]
+        done = subprocess.run(words, env=self.environment, capture_output=True, check=False, timeout=START_SECONDS)
+        return done.returncode == 0
+
+    def begin(self, name: str, words: Sequence[str]) -> subprocess.Popen[bytes]:
+        """Start a command, its output in `NAME.log`, with a group of its own."""
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                words, env=self.environment, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+        self._started.append(process)
+        return process
+
+    def keep(self, *words: object) -> subprocess.Popen[bytes]:
+        """Start `obcd ray up` with some options."""
+        options = ["--register", self.hosts, "--cpus", 0, "--memory-gib", 0.01, *words]
+        return self.begin("keeper", obcd_command("ray", "up", *options))
+
+    def obcd(self, *words: object, timeout: float = START_SECONDS) -> subprocess.CompletedProcess[str]:
+        """Run a command of obcd to its end."""
+        return subprocess.run(
+            obcd_command(*words), env=self.environment, cwd=self.folder, capture_output=True, text=True, check=False,
+            timeout=timeout, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the records in the hosts folder that are not gone."""
+        found = []
+        for path in sorted(self.hosts.glob("*.json")):
+            document = json.loads(path.read_bytes())
+            if document["state"] != "gone":
+                found.append(document)
+        return found
+
+    def serving(self) -> dict[str, str]:
+        """Return {UUID: URL} of the endpoints in the records."""
+        endpoints = [item for record in self.records() if record["state"] == "serving" for item in record["endpoints"]]
+        return {item["gpu_uuid"]: item["url"] for item in endpoints}
+
+    def processes(self, *words: str) -> list[psutil.Process]:
+        """Return the processes whose command line has one of some words."""
+        found = []
+        for process in psutil.process_iter(["cmdline", "status"]):
+            line = " ".join(process.info["cmdline"] or ())
+            if process.info["status"] != psutil.STATUS_ZOMBIE and any(word in line for word in words):
+                found.append(process)
+        return found
+
+    def servers(self) -> list[psutil.Process]:
+        """Return the processes of servers and guards."""
+        return self.processes("obcd simulate", "obcd.ray.guard", "serve-gpu")
+
+    def kill(self, *words: str) -> bool:
+        """Kill the first process whose command line has one of some words."""
+        found = self.processes(*words)
+        if found:
+            found[0].send_signal(signal.SIGKILL)
+        return bool(found)
+
+    def on_one_card_twice(self) -> str:
+        """Return the servers that found another one on their card; "" if there was none."""
+        path = self._servers / "twice"
+        return path.read_text() if path.exists() else ""
+
+    def asked(self) -> Counter[str]:
+        """Return {prompt key: times asked}."""
+        return Counter(item["prompt"] for item in self._account() if "prompt" in item)
+
+    def _account(self) -> Iterator[dict[str, Any]]:
+        for path in self._servers.glob("account-*"):
+            for line in path.read_bytes().splitlines():
+                yield json.loads(line)
