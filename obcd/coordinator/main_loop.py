@@ -25,6 +25,7 @@ from obcd.coordinator.clerk.clerk_pair import ClerkPair
 from obcd.coordinator.disk_watch import DiskWatch
 from obcd.coordinator.endpoints.changes import compare, describe
 from obcd.coordinator.endpoints.endpoint_set import AttemptFailed, Endpoints, RequestAnswered, RequestEvent
+from obcd.coordinator.endpoints.host_registry import HostRegistry
 from obcd.coordinator.endpoints.state_messages import describe_shortage
 from obcd.coordinator.inbox_watch import InboxWatch
 from obcd.coordinator.intake.control_files import ControlFiles
@@ -104,6 +105,7 @@ class Coordinator:
         self._readable: frozenset[int] = frozenset()
         self.scheduler = Scheduler() if takes_drops else Scheduler(IMPATIENT)
         self.endpoints = Endpoints(settings, layout.jobs, self.scheduler, monotonic())
+        self._hosts = HostRegistry(settings)
         #: The outcomes of reloads, and why the last one failed.
         self._reloads: deque[ReloadView] = deque(maxlen=RELOADS_REMEMBERED)
         self._reload_trouble = ""
@@ -166,7 +168,10 @@ class Coordinator:
         change = compare(self.settings, settings, self.endpoints.leaving)
         if self._takes_drops:
             open_profiles(self.layout, change.profiles_came)
-        self.settings = settings
+        old, self.settings = self.settings, settings
+        if settings.cluster.folder != old.cluster.folder:
+            self.endpoints.drain_hosted(now)
+        self._hosts.configure(settings)
         self.endpoints.apply(change, settings, now)
         self._intake.configure(settings)
         self._disk_watch.configure(settings.spool.min_free_bytes)
@@ -187,6 +192,7 @@ class Coordinator:
     def stop(self) -> None:
         """End all child processes and record the results received; requests in flight are sent again next time."""
         self.endpoints.pool.stop()
+        self._hosts.stop()
         for clerks in self._clerks:
             clerks.stop()
         self._sweeper.stop()
@@ -252,13 +258,14 @@ class Coordinator:
             updated=round(updated, 3),
             updated_at=timestamp(updated),
             troubles=tuple(self._troubles()),
-            notes=(self._inbox_watch.note,) if self._inbox_watch.note else (),
+            notes=tuple(self._notes()),
             takes_reloads=takes_reloads,
             reloads=tuple(self._reloads),
             eta_seconds=None if eta is None else round(eta, 1),
             jobs=self.jobs.views(now, self._obstacle()),
             further_jobs=self.jobs.further_views(),
             endpoints=self.endpoints.views(now),
+            hosts=self._hosts.views,
             pulls=self.endpoints.fetcher.views(),
             settling=tuple(printable(key.name) for key in self._intake.settling[:MOST_SETTLING]),
             waiting=tuple(
@@ -267,9 +274,15 @@ class Coordinator:
             ),
             rejected=tuple(self._intake.rejected),
             published=tuple(item.view() for item in self.jobs.published),
-            processes={**self.endpoints.pool.pids(), **self._intake_clerks.pids(), **self._outbox_clerks.pids()},
+            processes={
+                **self.endpoints.pool.pids(),
+                **self._hosts.pids,
+                **self._intake_clerks.pids(),
+                **self._outbox_clerks.pids(),
+            },
             unfinished=len(unfinished),
             requests=sum(header.requests for header in unfinished),
+            waits_for_host=self.endpoints.waits_for_host,
         )
 
     def _state(self) -> DaemonState:
@@ -285,13 +298,19 @@ class Coordinator:
         """Return why no request can be sent at present, whatever the job; "" when one can."""
         return self._disk_watch.trouble or self.endpoints.outage
 
+    def _notes(self) -> list[str]:
+        """Return what people should know although nothing needs repair."""
+        waiting = self.endpoints.outage if self.endpoints.waits_for_host else ""
+        return [text for text in (self._inbox_watch.note, waiting) if text]
+
     def _troubles(self) -> list[str]:
         """Return the sentences for people on what keeps the coordinator from working as it should."""
         found = [
             self._reload_trouble,
             self._intake.trouble,
             self._disk_watch.trouble,
-            self.endpoints.outage,
+            "" if self.endpoints.waits_for_host else self.endpoints.outage,
+            *self._hosts.troubles,
             *(job.trouble for job in self.jobs.running.values()),
             *self.jobs.held(),
             *self.jobs.quarantine.troubles(self.jobs.damaged),
@@ -313,7 +332,8 @@ class Coordinator:
 
     def wait(self, seconds: float) -> None:
         """Sleep until something happens, at most this long."""
-        descriptors = {*self.endpoints.pool.channels, *self._intake_clerks.filenos(), *self._outbox_clerks.filenos()}
+        clerks = (*self._intake_clerks.filenos(), *self._outbox_clerks.filenos())
+        descriptors = {*self.endpoints.pool.channels, *clerks, *self._hosts.filenos()}
         self._pacing.wait()
         self._readable = self._waker.sleep(descriptors, seconds)
 
@@ -356,6 +376,7 @@ class Coordinator:
     def _receive(self, now: float) -> None:
         """Process what workers, clerks and the recorder have done since the last tick."""
         self.endpoints.pool.start_missing(now)
+        self._look_at_hosts(now)
         self._record(self.endpoints.receive(now, self._readable), now)
         for clerks in self._clerks:
             clerks.tick(now, self._readable)
@@ -365,6 +386,12 @@ class Coordinator:
         for shown in self.jobs.tick(now):
             self._intake.wake_held()
             self._observer.on_published(shown.job, shown.folder)
+
+    def _look_at_hosts(self, now: float) -> None:
+        """Take the endpoints in that hosts have registered, and let those go whose hosts are gone."""
+        offered = self._hosts.tick(self.endpoints, now, self._readable)
+        if offered is not None:
+            self._record(self.endpoints.offer(offered, now), now)
 
     def _accept_drops(self, now: float) -> None:
         """Scan the inbox if a scan is due, and have clerks accept settled drops."""
@@ -414,7 +441,7 @@ class Coordinator:
             wanted.append(max(now, self._intake.next_scan()))
             if self._inbox_watch.has_news:
                 wanted.append(max(now, self._news_at))
-        coming = (self.endpoints.pool.next_restart(), self.scheduler.next_due(now))
+        coming = (self.endpoints.pool.next_restart(), self.scheduler.next_due(now), self._hosts.next_due())
         wanted += [max(now, at) for at in coming if at is not None]
         return min(wanted) - now
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from obcd.coordinator.endpoints.state_messages import WAITING
 from obcd.coordinator.reloading import MAX_TEXT
 from obcd.coordinator.view import DaemonState, LiveView
 from obcd.text import duration, join_lines
@@ -22,7 +23,8 @@ def _progress(view: LiveView) -> list[str]:
     if view.state == DaemonState.DRAINING:
         return [f"stopping: {view.in_flight} requests in flight may finish"]
     leaving = len(view.endpoints) - len(view.staying)
-    endpoints = [f"{view.up}/{len(view.staying)} endpoints up", *([f"{leaving} leaving"] if leaving else [])]
+    endpoints = [WAITING] if view.waits_for_host else [f"{view.up}/{len(view.staying)} endpoints up"]
+    endpoints += [f"{leaving} leaving"] if leaving else []
     if not view.unfinished:
         return ["no jobs", *endpoints]
     count = f"{view.unfinished} job{'s' if view.unfinished > 1 else ''}"

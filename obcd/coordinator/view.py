@@ -134,6 +134,31 @@ class EndpointView(Document):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostView(Document):
+    """A record in the hosts folder.
+
+    Attributes:
+        name: The name of its file without `.json`.
+        owner: The user who owns it, "" if that is not known.
+        by: What started the host, e.g. `slurm 4711_2`.
+        state: `serving`, `draining` or `gone`, as the record says; else `silent`, `dead` or `refused`.
+        age_seconds: Seconds since it changed, on the coordinator's clock; None if it was never seen to change.
+        endpoints: The names of its endpoints that are used.
+        seconds_left: Until its allocation ends; None: it has no end.
+        why: Why it, or some of its endpoints, are not used, for people; "" if all are.
+    """
+
+    name: str
+    owner: str = ""
+    by: str = ""
+    state: str
+    age_seconds: float | None = None
+    endpoints: tuple[str, ...] = ()
+    seconds_left: float | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PullView(Document):
     """A model that an endpoint is fetching, e.g. `qwen3:8b`; `percent` counts the bytes known so far."""
 
@@ -207,6 +232,7 @@ class View(Document):
         eta_seconds: Seconds until all jobs that are not paused are done; None while that is not known.
         jobs: The running jobs, then those that wait, the oldest first, then those that are set aside.
         further_jobs: The jobs behind them in line.
+        hosts: The records in the hosts folder.
         settling: Names of files in the inbox that are settling.
         rejected, published: The last ones.
         processes: `{clerk or endpoint: process id, None while it does not run}`.
@@ -230,6 +256,7 @@ class View(Document):
     jobs: tuple[JobView, ...] = ()
     further_jobs: tuple[FurtherJobView, ...] = ()
     endpoints: tuple[EndpointView, ...] = ()
+    hosts: tuple[HostView, ...] = ()
     pulls: tuple[PullView, ...] = ()
     settling: tuple[str, ...] = ()
     waiting: tuple[WaitingView, ...] = ()
@@ -279,7 +306,9 @@ class LiveView(View):
     Attributes:
         unfinished: Number of jobs that are accepted and neither published nor set aside.
         requests: Number of requests of all those jobs.
+        waits_for_host: Whether there is no endpoint, and hosts may register.
     """
 
     unfinished: int = field(metadata=UNWRITTEN)
     requests: int = field(metadata=UNWRITTEN)
+    waits_for_host: bool = field(default=False, metadata=UNWRITTEN)

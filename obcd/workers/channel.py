@@ -11,7 +11,9 @@ the socket wait here and are sent by a later `send`, `receive` or `flush`. A chi
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
+import select
 import socket
 import struct
 import threading
@@ -135,6 +137,18 @@ class Channel:
                 return
             yield pickle.loads(memoryview(self._buffer)[_LENGTH.size : end])  # noqa: S301 - our own process wrote it
             del self._buffer[:end]
+
+
+def exit_at_the_end_of(channel: Channel) -> None:
+    """End this process, also in the middle of its work, when the other end of the channel is gone."""
+    threading.Thread(target=_exit_at_the_end_of, args=(channel,), daemon=True).start()
+
+
+def _exit_at_the_end_of(channel: Channel) -> None:
+    poll = select.poll()
+    poll.register(channel, 0)  # no events: poll always reports that the other end is gone
+    poll.poll()
+    os._exit(1)
 
 
 def channel_pair() -> tuple[Channel, socket.socket]:

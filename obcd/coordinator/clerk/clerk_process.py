@@ -15,7 +15,6 @@ import os
 import select
 import signal
 import socket
-import threading
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from obcd.errors import ObcdError
 from obcd.logs.setup import fault_text, set_up_logging
 from obcd.spool.folders.disk_space import FULL
 from obcd.spool.folders.layout import Layout
-from obcd.workers.channel import Channel, ClosedError
+from obcd.workers.channel import Channel, ClosedError, exit_at_the_end_of
 from obcd.workers.pool import REFUSED_SECONDS, Child, try_to_start
 
 logger = logging.getLogger(__name__)
@@ -45,7 +44,7 @@ def run_clerk(sock: socket.socket, layout: Layout) -> None:
         os.nice(NICENESS)
     set_up_logging()
     channel = Channel(sock)
-    threading.Thread(target=_end_with_the_coordinator, args=(channel,), daemon=True).start()
+    exit_at_the_end_of(channel)  # the next coordinator repeats a call that is under way
     try:
         while True:
             select.select([channel], [], [])
@@ -53,14 +52,6 @@ def run_clerk(sock: socket.socket, layout: Layout) -> None:
                 channel.send(_carry_out(call, layout))
     except ClosedError:
         return
-
-
-def _end_with_the_coordinator(channel: Channel) -> None:
-    """End in the middle of a call when the coordinator is gone: the next coordinator repeats the call."""
-    poll = select.poll()
-    poll.register(channel, 0)  # no events: poll always reports that the other end is gone
-    poll.poll()
-    os._exit(1)
 
 
 def _carry_out(call: ClerkCall[Result], layout: Layout) -> Result | CallFailed:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,17 +17,18 @@ from obcd.config.endpoints import Endpoint
 from obcd.config.settings import Settings
 from obcd.coordinator.endpoints.changes import Change
 from obcd.coordinator.endpoints.fetching import Fetcher, PullSite
-from obcd.coordinator.endpoints.left_out_log import LeftOutLog
+from obcd.coordinator.endpoints.left_out_log import LeftOutLog, Sentences
 from obcd.coordinator.endpoints.public_endpoints import warn_of_peer
 from obcd.coordinator.endpoints.state_messages import describe_outage, describe_state
 from obcd.coordinator.view import EndpointView
-from obcd.core.endpoint.faults import Fault, worker_lost
+from obcd.core.endpoint.faults import Fault, host_gone, worker_lost
 from obcd.core.endpoint.health import EndpointState
 from obcd.core.endpoint.rates import Rate
 from obcd.core.request.records import JobSettings
 from obcd.core.scheduling.leases import Lease
 from obcd.core.scheduling.scheduler import Scheduler
 from obcd.core.scheduling.weights import shorten
+from obcd.hosts.roster import HostedEndpoint, Standing
 from obcd.ollama.control import Probe
 from obcd.spool.outbox.publication import EndpointFacts
 from obcd.workers.messages import Answered, Ask, Cancel, Faulted, Probed, ProbeNow, Stepped, Uncached, Weighed
@@ -100,15 +101,17 @@ class Endpoints:
         self.fetcher = Fetcher()
         #: Grows when an endpoint changes its state, or when what it is left out of changes.
         self.revision = 0
-        #: Names of endpoints that are no longer in the configuration and still have requests in flight.
+        #: Names of endpoints that leave when their requests in flight are finished.
         self.leaving: set[str] = set()
+        #: {endpoint's name: it}, those of registered hosts.
+        self._hosted: dict[str, HostedEndpoint] = {}
         self._members: dict[str, Endpoint] = {}
         #: Names of endpoints whose server still serves under another name, which is leaving.
         self._held: set[str] = set()
         self._departed: dict[str, EndpointFacts] = {}
         self._jobs = jobs
         self.scheduler = scheduler
-        self._requests = settings.requests
+        self._requests, self._hosts = settings.requests, settings.cluster.hosts
         self._left_out_log, self._logged_revision = LeftOutLog(), 0
         #: The reasons already logged why the cache of answers could not be used.
         self._uncached: set[str] = set()
@@ -120,7 +123,7 @@ class Endpoints:
 
     @property
     def members(self) -> tuple[Endpoint, ...]:
-        """The endpoints in the order of the configuration; those that are leaving come last."""
+        """The endpoints in the order of the configuration; then those of hosts; those that are leaving come last."""
         return tuple(self._members.values())
 
     @property
@@ -132,26 +135,109 @@ class Endpoints:
         """Add, change and remove endpoints; those to be removed finish their requests in flight first."""
         if settings.requests.require_gpu != self._requests.require_gpu:
             self.scheduler.forgive_unfit()
-        self._requests = settings.requests
+        self._requests, self._hosts = settings.requests, settings.cluster.hosts
         for name in change.left:
             self.scheduler.drain_endpoint(name, now)
             self._log_state(name)
             self.leaving.add(name)
         for item in change.back:
-            self.scheduler.undrain_endpoint(item.name, now)
-            self._log_state(item.name)
-            self.leaving.remove(item.name)
-            self._probe_now(item.name)
+            self._reopen(item.name, now)
         self._let_leave(now)
         for item in change.came:
-            self._add(item, now)
+            if self._hosted.pop(item.name, None) is None:
+                self._add(item, now)
+            else:  # a host has registered it: it stays, and its requests in flight too
+                self._reopen(item.name, now)
+                self.scheduler.limit_endpoint(item.name, None, None)
         old, wanted = self._members, settings.endpoints()
         self._members = {item.name: item for item in wanted}
-        self._members.update((name, old[name]) for name in old if name in self.leaving)
+        self._members.update((name, old[name]) for name in old if name in self._hosted or name in self.leaving)
         for item in wanted:
             self.scheduler.set_slots(item.name, item.slots)
             if item.name not in self._held:
                 self.pool.configure(self._spec(item))
+
+    def offer(self, offered: Iterable[HostedEndpoint], now: float) -> list[RequestEvent]:
+        """Take the endpoints in that hosts offer now, drain those that are not OPEN, and remove all others at once.
+
+        Returns:
+            The outcomes of requests in flight at those that are removed: they are sent again.
+        """
+        wanted = {item.endpoint.name: item for item in offered}
+        events: list[RequestEvent] = []
+        for name in [name for name in self._hosted if name not in wanted]:
+            events += self._remove_hosted(name, now)
+        for name, item in wanted.items():
+            if self._hosted.get(name) != item:
+                self._offer(name, item, now)
+        self._let_leave(now)
+        return events
+
+    def _offer(self, name: str, item: HostedEndpoint, now: float) -> None:
+        is_ending = item.standing is Standing.ENDING
+        if name in self._members and name not in self._hosted and name not in self.leaving:
+            return  # the configuration has it
+        if name not in self._members:
+            if is_ending:
+                return
+            self._add(item.endpoint, now)
+        self._hosted[name], self._members[name] = item, item.endpoint
+        self.scheduler.set_slots(name, item.endpoint.slots)
+        self.scheduler.limit_endpoint(name, item.only_for, item.ends_at)
+        if item.standing is Standing.OPEN:
+            self._reopen(name, now)
+        else:
+            self.scheduler.drain_endpoint(name, now, item.reason)
+            self._log_state(name)
+        if is_ending:
+            self.leaving.add(name)
+
+    def _reopen(self, name: str, now: float) -> None:
+        """Let an endpoint get requests again if it drains."""
+        self.leaving.discard(name)
+        if self.scheduler.health(name).state is EndpointState.DRAINING:
+            self.scheduler.undrain_endpoint(name, now)
+            self._log_state(name)
+            self._probe_now(name)
+
+    def _remove_hosted(self, name: str, now: float) -> list[RequestEvent]:
+        """Remove an endpoint of a host; its worker cancels what is in flight."""
+        self.scheduler.drain_endpoint(name, now, "its host is gone")
+        self._log_state(name)
+        self.leaving.add(name)
+        found = [self._on_faulted(name, lease.ticket, 0, host_gone(), now) for lease in self.scheduler.leases(name)]
+        self._let_leave(now)
+        return [event for event in found if event is not None]
+
+    def drain_hosted(self, now: float) -> None:
+        """Let all endpoints of hosts leave when their requests in flight are finished: another folder is configured."""
+        for name in self._hosted:
+            self.scheduler.drain_endpoint(name, now)
+            self._log_state(name)
+            self.leaving.add(name)
+        self._hosted.clear()
+        self._let_leave(now)
+
+    @property
+    def configured(self) -> list[Endpoint]:
+        """The endpoints that the configuration names."""
+        return [item for name, item in self._members.items() if name not in self._hosted and name not in self.leaving]
+
+    def find_taken(self) -> Callable[[Endpoint, bool], bool]:
+        """Return a function: whether the configuration names the server of an endpoint, by its URL or another name.
+
+        Its arguments are an endpoint that a host names by its address, and whether that host is this machine.
+        """
+        configured = self.configured
+        urls = {item.url for item in configured}
+        places = {(self.figures[item.name].peer, item.port) for item in configured}
+        local_ports = {item.port for item in configured if item.is_loopback}
+
+        def is_taken(endpoint: Endpoint, is_here: bool) -> bool:
+            is_same = endpoint.url in urls or (endpoint.host, endpoint.port) in places
+            return is_same or (is_here and endpoint.port in local_ports)
+
+        return is_taken
 
     def on_limits(self, settings: JobSettings) -> None:
         """Allow for the time limits of a job's requests; a job keeps its limits when the configuration changes."""
@@ -186,6 +272,7 @@ class Endpoints:
             else:
                 self.pool.remove(name, now)
             self.leaving.remove(name)
+            self._hosted.pop(name, None)
             del self._members[name], self.figures[name]
             logger.info("endpoint %s is removed", name, extra={"action": "endpoint_left", "endpoint": name})
         taken = {self._members[name].url for name in self.leaving}
@@ -194,10 +281,15 @@ class Endpoints:
             self.pool.add(self._spec(self._members[name]))
 
     @property
+    def waits_for_host(self) -> bool:
+        """Whether there is no endpoint, which is a state and not a fault: hosts may register."""
+        return self._hosts is not None and all(name in self.leaving for name in self._members)
+
+    @property
     def outage(self) -> str:
         """Why no endpoint can take a request; "" when one can, or when it is not known yet."""
         names = [name for name in self._members if name not in self.leaving]
-        return describe_outage([self.scheduler.health(name) for name in names])
+        return describe_outage([self.scheduler.health(name) for name in names], self._hosts)
 
     @property
     def in_flight(self) -> int:
@@ -207,9 +299,17 @@ class Endpoints:
     def views(self, now: float) -> tuple[EndpointView, ...]:
         """Return the views of the endpoints."""
         odd, unfit = self.scheduler.odd(), self.scheduler.unfit()
-        return tuple(
-            self._view(item, sorted({*odd.get(item.name, ()), *unfit.get(item.name, ())}), now) for item in self.members
-        )
+        return tuple(self._view(item, self._left_out(item.name, odd, unfit, now), now) for item in self.members)
+
+    def _left_out(self, name: str, odd: Sentences, unfit: Sentences, now: float) -> list[str]:
+        """Return the work that an endpoint does not get, and why."""
+        found = {*odd.get(name, ()), *unfit.get(name, ())}
+        hosted = self._hosted.get(name)
+        if hosted is not None and not self.scheduler.can_finish(name, now):
+            found.add("its allocation ends: no request could finish before")
+        if hosted is not None and hosted.only_for is not None:
+            found.add("it serves only the jobs of its host's user (per_user)")
+        return sorted(found)
 
     def _view(self, item: Endpoint, left_out: Sequence[str], now: float) -> EndpointView:
         name, scheduler = item.name, self.scheduler

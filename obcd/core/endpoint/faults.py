@@ -117,6 +117,16 @@ def worker_lost() -> Fault:
     )
 
 
+def host_gone() -> Fault:
+    """Return the fault of a request in flight at an endpoint whose host has ended or is silent: it costs nothing."""
+    return Fault(
+        FaultKind.UNREACHABLE,
+        "the host of this endpoint is gone from the hosts folder",
+        Remedy.ELSEWHERE,
+        costs_attempt=False,
+    )
+
+
 def worker_fault(place: str) -> Fault:
     """Return the fault of a request during which obcd's own code failed.
 

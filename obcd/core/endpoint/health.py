@@ -17,6 +17,10 @@ from obcd.core.endpoint.retry import ENDPOINT_BASE, ENDPOINT_LIMIT, pause
 
 #: Faults in a row, without an answer between them, that turn UP into SUSPECT.
 STRIKES = 3
+#: The reason of an endpoint that the configuration does not name any more.
+LEAVING = "leaving the configuration"
+#: The reason of an endpoint before its first probe.
+UNREACHED = "not reached yet"
 
 
 class EndpointState(StrEnum):
@@ -26,7 +30,7 @@ class EndpointState(StrEnum):
     UP = "UP"  # gets a request for every slot
     SUSPECT = "SUSPECT"  # gets one request at a time until it answers one
     DOWN = "DOWN"  # gets nothing until its pause is over and a probe succeeded
-    DRAINING = "DRAINING"  # being removed from the configuration: finishes what it has
+    DRAINING = "DRAINING"  # being removed, or its host is silent or ends: finishes what it has
 
 
 @dataclass(slots=True)
@@ -40,7 +44,7 @@ class Health:
 
     name: str
     state: EndpointState = EndpointState.STARTING
-    reason: str = "not reached yet"
+    reason: str = UNREACHED
     since: float = 0.0
     retry_at: float = 0.0
     _strikes: int = 0
@@ -128,10 +132,12 @@ class Health:
         elif self.state is EndpointState.DOWN:
             self.reason = step
 
-    def drain(self, now: float) -> None:
-        """Give it nothing new, until `undrain`."""
-        if self.state is not EndpointState.DRAINING:
-            self._move(EndpointState.DRAINING, "leaving the configuration", now)
+    def drain(self, now: float, reason: str = LEAVING) -> None:
+        """Give it nothing new, until `undrain`; while it drains already, only the reason changes."""
+        if self.state is EndpointState.DRAINING:
+            self.reason = reason
+        else:
+            self._move(EndpointState.DRAINING, reason, now)
 
     def undrain(self, now: float) -> None:
         """Take it back while it drains: it gets requests again after its next good probe, as after its start.
@@ -139,7 +145,8 @@ class Health:
         Its earlier state does not count any more: no probe or fault was recorded while it drained.
         """
         if self.state is EndpointState.DRAINING:
-            self._move(EndpointState.STARTING, "back in the configuration, not reached yet", now)
+            back = f"back in the configuration, {UNREACHED}" if self.reason == LEAVING else UNREACHED
+            self._move(EndpointState.STARTING, back, now)
 
     def _fall(self, reason: str, now: float) -> None:
         self._falls += 1

@@ -14,6 +14,9 @@ from obcd.core.scheduling.poison import RequestKey
 
 #: Most requests of an endpoint that occupy no slot because their fault is being examined.
 MOST_WEIGHED = 64
+#: A request is expected to finish within this many times the mean of its endpoint, or within so many seconds while that
+#: is not known.
+FINISH_MEANS, FINISH_SECONDS = 2.0, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,12 @@ class Overtaken(NamedTuple):
 
 @dataclass(slots=True)
 class Holder:
-    """An endpoint with its leases."""
+    """An endpoint with its leases.
+
+    Attributes:
+        only_for: The user id whose requests it serves; None: those of all.
+        ends_at: When its allocation ends, in monotonic seconds; None: it has no end.
+    """
 
     name: str
     fixed_slots: int | None  # None: found by measurement
@@ -70,6 +78,8 @@ class Holder:
     #: For the signature that is loaded.
     pace: MeanLatency = field(default_factory=MeanLatency)
     fitness: SignatureHealth = field(default_factory=SignatureHealth)
+    only_for: int | None = None
+    ends_at: float | None = None
 
     @property
     def finder(self) -> SlotFinder:
@@ -92,9 +102,20 @@ class Holder:
         """Return the digest of a signature's model, or None if the endpoint has no such model."""
         return (self.digests or {}).get(signature.model)
 
+    def can_finish(self, now: float) -> bool:
+        """Return whether a request that is sent now should finish before the endpoint ends, by its own pace."""
+        if self.ends_at is None:
+            return True
+        expected = FINISH_SECONDS if self.pace.mean is None else FINISH_MEANS * self.pace.mean
+        return now + expected < self.ends_at
+
+    def is_for(self, submitter: int) -> bool:
+        """Return whether the endpoint serves the requests of a user."""
+        return self.only_for is None or self.only_for == submitter
+
     def fits(self, signature: Signature, now: float) -> bool:
-        """Return whether the endpoint has the model and no fault for the signature."""
-        if self.digests is None or signature.model not in self.digests:
+        """Return whether the endpoint has the model, no fault for the signature, and time for a request."""
+        if self.digests is None or signature.model not in self.digests or not self.can_finish(now):
             return False
         if self.fitness.has_no_faults:  # the usual case: this is called for each lease, of each job
             return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from obcd.core.endpoint.health import EndpointState
@@ -48,7 +48,7 @@ class Shortage:
 
     def is_over(self, group: Group, holders: Iterable[Holder], now: float) -> bool:
         """Look at the endpoints for a group; return whether it has waited long enough."""
-        staying = _staying(holders)
+        staying = _staying(group, holders)
         if group.is_at_rest or any(could_ask(group.backlog, group.signature, item) for item in staying):
             group.unservable_since = None
             return False
@@ -63,13 +63,13 @@ class Shortage:
 def missing_of(group: Group, holders: Iterable[Holder]) -> MissingModel:
     """Return what a group needs and no endpoint has."""
     model = group.signature.model
-    has_others = any(item.has(group.signature) for item in _staying(holders))
+    has_others = any(item.has(group.signature) for item in _staying(group, holders))
     return MissingModel(model, (group.backlog.weights or {}).get(model, "") if has_others else "")
 
 
 def describe_unfit(group: Group, holders: Iterable[Holder]) -> str:
     """Return one sentence if all endpoints that have a group's model serve it badly, "" if one serves it well."""
-    able = [item for item in _staying(holders) if could_ask(group.backlog, group.signature, item)]
+    able = [item for item in _staying(group, holders) if could_ask(group.backlog, group.signature, item)]
     reasons = [f"{item.name}: {reason}" for item in able if (reason := item.fitness.reason(group.signature))]
     if not reasons or len(reasons) < len(able) or group.is_at_rest:
         return ""
@@ -77,5 +77,17 @@ def describe_unfit(group: Group, holders: Iterable[Holder]) -> str:
     return f"no endpoint serves {plain_model(group.signature.model)} as it should: {reasons[0]}{more}"
 
 
-def _staying(holders: Iterable[Holder]) -> list[Holder]:
-    return [item for item in holders if item.health.state is not EndpointState.DRAINING]
+def describe_unopened(group: Group, holders: Collection[Holder]) -> str:
+    """Return one sentence if no endpoint serves the user of a group, and some serve others; else ""."""
+    if group.is_at_rest or not holders or any(item.is_for(group.backlog.submitter) for item in holders):
+        return ""
+    return (
+        f"the jobs of user {group.backlog.submitter} wait for a host: with per_user = true, the host of another user "
+        "serves only that user's jobs"
+    )
+
+
+def _staying(group: Group, holders: Iterable[Holder]) -> list[Holder]:
+    """Return the endpoints that serve the user of a group and are not leaving."""
+    is_for = group.backlog.submitter
+    return [item for item in holders if item.is_for(is_for) and item.health.state is not EndpointState.DRAINING]

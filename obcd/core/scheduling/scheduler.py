@@ -18,14 +18,21 @@ from functools import partial
 from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.endpoint.concurrency import UNTOLD, Span
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
-from obcd.core.endpoint.health import Health
+from obcd.core.endpoint.health import LEAVING, Health
 from obcd.core.request.records import Signature
 from obcd.core.scheduling.attempt_count import AttemptCount
 from obcd.core.scheduling.backlog import ELSEWHERE_SECONDS, Admits, Backlog
 from obcd.core.scheduling.groups import Group
 from obcd.core.scheduling.hedging import HedgedRequests
 from obcd.core.scheduling.leases import Holder, Lease, Overtaken
-from obcd.core.scheduling.missing_models import MissingModel, Shortage, Unserved, describe_unfit, missing_of
+from obcd.core.scheduling.missing_models import (
+    MissingModel,
+    Shortage,
+    Unserved,
+    describe_unfit,
+    describe_unopened,
+    missing_of,
+)
 from obcd.core.scheduling.model_affinity import must_switch, servers_of, spared_first
 from obcd.core.scheduling.poison import Suspects
 from obcd.core.scheduling.weights import Weights, odd_ones
@@ -72,9 +79,17 @@ class Scheduler:
         """Return how many requests an endpoint may hold now, if it is UP."""
         return self._endpoints[name].slots
 
-    def drain_endpoint(self, name: str, now: float) -> None:
+    def limit_endpoint(self, name: str, only_for: int | None, ends_at: float | None) -> None:
+        """Set whose requests an endpoint serves, and when it ends, as in `Holder`."""
+        self._endpoints[name].only_for, self._endpoints[name].ends_at = only_for, ends_at
+
+    def can_finish(self, name: str, now: float) -> bool:
+        """Return whether a request that an endpoint gets now should finish before the endpoint ends."""
+        return self._endpoints[name].can_finish(now)
+
+    def drain_endpoint(self, name: str, now: float, reason: str = LEAVING) -> None:
         """Give an endpoint nothing new; its requests finish."""
-        self._endpoints[name].health.drain(now)
+        self._endpoints[name].health.drain(now, reason)
 
     def undrain_endpoint(self, name: str, now: float) -> None:
         """Take an endpoint back while it drains; it gets work after its next good probe."""
@@ -291,7 +306,9 @@ class Scheduler:
 
     def unserved(self) -> set[str]:
         """Return why work waits that no endpoint serves as it should, for people."""
-        return {describe_unfit(group, self._endpoints.values()) for group in self._groups} - {""}
+        holders = self._endpoints.values()
+        found = [(describe_unfit(group, holders), describe_unopened(group, holders)) for group in self._groups]
+        return {text for pair in found for text in pair} - {""}
 
     def next_due(self, now: float) -> float | None:
         """Return when the next back-off ends or the next check for stragglers is due, after `now`, or None.

@@ -26,9 +26,9 @@ def shorten(digests: Mapping[str, str]) -> dict[str, str]:
 
 
 def could_ask(backlog: Backlog, signature: Signature, holder: Holder) -> bool:
-    """Return whether an endpoint has the weights of a job; any weights do as long as the job has not started."""
+    """Return whether an endpoint serves the job's user and has its weights; any do while it has not started."""
     digests, model = holder.digests, signature.model
-    if digests is None or model not in digests:
+    if digests is None or model not in digests or not holder.is_for(backlog.submitter):
         return False
     return not backlog.weights or backlog.weights.get(model, digests[model]) == digests[model]
 
@@ -42,8 +42,8 @@ class Weights:
         self._is_early: bool | None = None
         #: The number of choices so far.
         self.choices = 0
-        #: {signature: the digest for a job that starts now, None if there is none}
-        self._favourites: dict[Signature, str | None] = {}
+        #: {(signature, submitter): the digest for a job that starts now, None if there is none}
+        self._favourites: dict[tuple[Signature, int], str | None] = {}
 
     def look(self, holders: Collection[Holder], now: float) -> None:
         """Look at the present endpoints; called before each round of decisions."""
@@ -54,9 +54,9 @@ class Weights:
         """Return whether an endpoint may get a request of a job now."""
         if backlog.weights is None or signature.model in backlog.weights:
             return could_ask(backlog, signature, holder)
-        if self._waits_to_hear() or not holder.has(signature):
+        if self._waits_to_hear() or not could_ask(backlog, signature, holder):
             return False
-        return holder.digest(signature) == self._favourite(signature)
+        return holder.digest(signature) == self._favourite(signature, backlog.submitter)
 
     def choose(self, backlog: Backlog, signature: Signature, holder: Holder) -> str:
         """Bind a job to the weights of the endpoint that gets one of its requests.
@@ -80,16 +80,16 @@ class Weights:
             )
         return self._is_early
 
-    def _favourite(self, signature: Signature) -> str | None:
+    def _favourite(self, signature: Signature, submitter: int) -> str | None:
         """Return the digest with the most slots among those that can get requests now; of equals, the first one."""
-        if signature not in self._favourites:
+        if (signature, submitter) not in self._favourites:
             slots: Counter[str | None] = Counter()
             for item in self._holders:
-                if item.fits(signature, self._now):
+                if item.is_for(submitter) and item.fits(signature, self._now):
                     slots[item.digest(signature)] += item.health.open_slots(item.slots)
             chosen, count = slots.most_common(1)[0] if slots else (None, 0)
-            self._favourites[signature] = chosen if count else None
-        return self._favourites[signature]
+            self._favourites[signature, submitter] = chosen if count else None
+        return self._favourites[signature, submitter]
 
 
 def odd_ones(holders: Iterable[Holder], backlogs: Iterable[Backlog]) -> dict[str, set[str]]:

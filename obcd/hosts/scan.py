@@ -1,0 +1,121 @@
+"""Scan the hosts folder once: every record that counts, and why each other one does not.
+
+A file server may hang, and a scan then hangs with it: scan in another process or thread than one that must go on.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from obcd.hosts.record import NAME, SUFFIX, HostRecord
+from obcd.hosts.trust import RefusedError, parse_trusted, read_trusted
+
+#: Most entries of the folder that are looked at, and most of them that are read in one scan: everybody who may write
+#: into the folder can fill it.
+MOST_ENTRIES, MOST_RECORDS = 20_000, 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A record that counts, and the user who owns it."""
+
+    record: HostRecord
+    uid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a record does not count, and the user who owns it; -1 if that is not known."""
+
+    why: str
+    uid: int = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """What a scan found.
+
+    Attributes:
+        place: Device and inode of the folder: another file system that is mounted there, or none, shows.
+        found, refused: By the records' names.
+        is_cut: Whether there were more files than are read.
+    """
+
+    place: tuple[int, int] = (0, 0)
+    found: Mapping[str, Found] = field(default_factory=dict)
+    refused: Mapping[str, Refused] = field(default_factory=dict)
+    is_cut: bool = False
+
+
+class Scanner:
+    """Scans one folder again and again; a record whose bytes have not changed is not parsed again.
+
+    Args:
+        trusted: The user ids whose records count.
+    """
+
+    def __init__(self, folder: Path, trusted: frozenset[int]) -> None:
+        self._folder = folder
+        self._trusted = trusted
+        #: {name: (the bytes of its file, its owner, what they mean)} of the records that count
+        self._known: dict[str, tuple[bytes, int, Found]] = {}
+
+    def scan(self) -> Scan:
+        """Scan once.
+
+        Raises:
+            OSError: If the folder cannot be read.
+        """
+        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            with os.scandir(descriptor) as entries:
+                names = [entry.name.removesuffix(SUFFIX) for entry in islice(entries, MOST_ENTRIES) if _is_named(entry)]
+            seen = {name: item for name in self._chosen(names) if (item := self._read(descriptor, name))}
+        finally:
+            os.close(descriptor)
+        self._known = {name: item for name, item in self._known.items() if name in seen}  # in the order of arrival
+        return Scan(
+            place=(status.st_dev, status.st_ino),
+            found={name: item for name, item in seen.items() if isinstance(item, Found)},
+            refused={name: item for name, item in seen.items() if isinstance(item, Refused)},
+            is_cut=len(names) > MOST_RECORDS,
+        )
+
+    def _chosen(self, names: Iterable[str]) -> list[str]:
+        """Return which records are read: those that counted before, and as many others as fit, each time others."""
+        others = [name for name in names if name not in self._known]
+        if len(self._known) + len(others) > MOST_RECORDS:
+            random.shuffle(others)
+        return [*self._known, *others][:MOST_RECORDS]
+
+    def _read(self, folder: int, name: str) -> Found | Refused | None:
+        """Return what a record means; None if it was removed or replaced meanwhile: the next scan has it again.
+
+        Raises:
+            OSError: If the file server fails.
+        """
+        try:
+            raw, uid = read_trusted(folder, name + SUFFIX, self._trusted)
+        except FileNotFoundError:
+            return None
+        except RefusedError as error:
+            return Refused(str(error), error.uid)
+        known = self._known.get(name)
+        if known is not None and known[:2] == (raw, uid):
+            return known[2]
+        try:
+            item = Found(parse_trusted(raw, name, uid), uid)
+        except RefusedError as error:
+            return Refused(str(error), uid)
+        self._known[name] = raw, uid, item
+        return item
+
+
+def _is_named(entry: os.DirEntry[str]) -> bool:
+    return entry.name.endswith(SUFFIX) and NAME.fullmatch(entry.name.removesuffix(SUFFIX)) is not None
