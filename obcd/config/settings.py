@@ -220,7 +220,8 @@ class Host(Table):
     """`[host]`: the servers of this machine, one per GPU; read by `obcd host`.
 
     Attributes:
-        gpus: `"all"`, a list of indices (nvidia-smi's) and UUIDs (`GPU-…`, `MIG-…`), or 0 for one server on the CPU.
+        gpus: `"all"`, `"given"` (those that Slurm, Ray or CUDA_VISIBLE_DEVICES gives), a list of indices (nvidia-smi's)
+            and UUIDs (`GPU-…`, `MIG-…`), or 0 for one server on the CPU.
         name: How the coordinator's host reaches this one, in `obcd host endpoints`; None: `bind`, or the host name.
         context_length: Tokens for requests that do not name a context (obcd's own always do); None:
             `[requests] num_ctx`, or 8192 if that is `auto`.
@@ -228,7 +229,7 @@ class Host(Table):
         environment: Set last; variables that obcd itself decides (ports, cards, slots, models) are refused.
     """
 
-    gpus: Literal["all", 0] | list[Annotated[int, Field(ge=0)] | str] = "all"
+    gpus: Literal["all", "given", 0] | list[Annotated[int, Field(ge=0)] | str] = "all"
     vendor: Literal["nvidia", "amd"] = "nvidia"
     bind: str = Field("127.0.0.1", min_length=1)
     base_port: int = Field(11432, ge=1, le=65535)

@@ -59,6 +59,25 @@ class Signals:
                 signal.signal(number, handler)
 
 
+class UntilIdle:
+    """Ends a run, as its `each_turn`, when the coordinator has been at rest for some seconds."""
+
+    def __init__(self, coordinator: Coordinator, seconds: float) -> None:
+        self._coordinator, self._seconds = coordinator, seconds
+        self._since: float | None = None
+
+    def __call__(self, now: float) -> bool:
+        """Return whether the run is to end."""
+        if not self._coordinator.is_at_rest:
+            self._since = None
+            return False
+        self._since = now if self._since is None else self._since
+        if now - self._since < self._seconds:
+            return False
+        logger.info("ending: nothing to do for %.0f s", self._seconds, extra={"action": "idle_ended"})
+        return True
+
+
 def run(
     coordinator: Coordinator, each_turn: Callable[[float], bool] | None = None, reread: Reread | None = None
 ) -> bool:

@@ -474,6 +474,13 @@ class Coordinator:
         """Return whether no work is left (except to wait for drops)."""
         return self.is_recovered and self.jobs.is_idle and not any(clerks.pending for clerks in self._clerks)
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Return whether only a person can give it work: no file is on its way, and every job left is paused."""
+        are_clerks_at_work = any(clerks.pending for clerks in self._clerks)
+        is_waiting = not self.is_recovered or self._intake.is_at_work or are_clerks_at_work
+        return not is_waiting and all(self.jobs.is_paused(header.id) for header in self.unfinished())
+
     # --- requests ------------------------------------------------------------------------------------------------
 
     def _record(self, events: Iterable[RequestEvent], now: float) -> None:

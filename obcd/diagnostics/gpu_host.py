@@ -15,7 +15,8 @@ from obcd.config.settings import Host, Settings
 from obcd.diagnostics.findings import Finding, fault, note, right, warning
 from obcd.errors import ConfigurationError, InputError, ObcdError
 from obcd.host.cards.gpus import discover
-from obcd.host.servers.launcher import check_address, held_ports
+from obcd.host.servers.binding import check_address
+from obcd.host.servers.launcher import held_ports
 from obcd.host.servers.locks import is_host_alive
 from obcd.host.servers.plan import SYSTEM_RUNTIME, HostPlan, read_plan
 from obcd.host.servers.planning import make_plan

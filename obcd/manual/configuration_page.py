@@ -89,7 +89,7 @@ TYPES = {
     "think": "`true`, `false`, or a string",
     "quotes": '`true`, `false`, or `"auto"`',
     "delimiter": "a string of one character",
-    "gpus": '`"all"`, `0`, or an array of integers and strings',
+    "gpus": '`"all"`, `"given"`, `0`, or an array of integers and strings',
 }
 NAMES = "|".join(sorted(KEYS, key=len, reverse=True))
 VALUE = r"\"[^\"]*\"|\[[^\]]*\]|true|false|\d+(?:\.\d+)?"

@@ -18,7 +18,7 @@ from obcd.errors import ExhaustedError
 from obcd.host.cards import nvml
 from obcd.host.cards.card import GpuError
 from obcd.host.cards.gpus import read_cards
-from obcd.host.servers.launcher import check_address
+from obcd.host.servers.binding import check_address
 from obcd.host.servers.locks import PULL_LOCK, is_host_alive, is_pulling
 from obcd.host.supervisord.remote import Remote
 from obcd.host.supervisord.up_programs import free_ports

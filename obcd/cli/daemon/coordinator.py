@@ -12,7 +12,7 @@ from obcd.cli.common import config_option, find_layout, read_settings, root_opti
 from obcd.config.loading import load_settings
 from obcd.config.settings import Settings
 from obcd.config.tokens import with_tokens
-from obcd.coordinator.daemon import run
+from obcd.coordinator.daemon import UntilIdle, run
 from obcd.coordinator.endpoints.public_endpoints import warn_of_exposed
 from obcd.coordinator.main_loop import Coordinator
 from obcd.core_dumps import forbid_core_dumps
@@ -28,19 +28,27 @@ HUP reads the configuration again while jobs run; `obcd reload` does that and wa
 Because of HUP, closing the terminal does not end the coordinator: Ctrl-C does.
 
 \b
-Example:
+Examples:
   obcd coordinator --config /etc/obcd/obcd.toml
+  obcd coordinator --until-idle 300
 """
 
 
 @click.command(epilog=EPILOG)
 @config_option
 @root_option
+@click.option(
+    "--until-idle",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="end when no file and no job has been left for this long; paused jobs do not count",
+)
 @click.option("-v", "--verbose", is_flag=True, help="log more")
-def coordinator(config: str | None, root: str | None, verbose: bool) -> int:
+def coordinator(config: str | None, root: str | None, until_idle: float | None, verbose: bool) -> int:
     """run the daemon in the foreground.
 
-    It watches the inbox, sends requests to the endpoints and fills the outbox until a signal stops it.
+    It watches the inbox, sends requests to the endpoints and fills the outbox until a signal stops it, or with
+    --until-idle until nothing is left to do.
     """
     # A HUP before the handler is set, or after it is removed, must not end this process.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -61,6 +69,6 @@ def coordinator(config: str | None, root: str | None, verbose: bool) -> int:
         again = with_tokens(read_settings(config) if source is None else load_settings(source))
         return again, find_layout(root, again)
 
-    run(made, reread=reread)
+    run(made, None if until_idle is None else UntilIdle(made, until_idle), reread)
     logger.info("stopped", extra={"action": "stopped"})
     return ExitCode.DONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import shlex
 import shutil
@@ -12,23 +13,27 @@ from typing import Literal
 import click
 
 from obcd.cli.common import Command
+from obcd.config.settings import Host
 from obcd.errors import AlreadyRunningError, ConfigurationError, InputError, NoEndpointError, UsageError
-from obcd.host.servers.launcher import check_address, held_ports
+from obcd.host.servers.binding import check_address, check_registered, own_address
+from obcd.host.servers.launcher import held_ports
 from obcd.host.servers.leftovers import neighbours
 from obcd.host.servers.locks import is_host_alive
 from obcd.host.servers.plan import FILE_NAME, SYSTEM_RUNTIME, HostPlan, Server, read_plan
 from obcd.host.servers.runtime import UNIT, folder_that_runs
+from obcd.hosts.record import endpoint_of
 from obcd.logs.journal import is_journal
 
 #: The type of `[host] gpus`.
-Gpus = Literal["all", 0] | list[int | str]
+Gpus = Literal["all", "given", 0] | list[int | str]
 
 #: Seconds to wait for the state of a unit from systemd.
 SYSTEMCTL_SECONDS = 5.0
 
 GPUS_HELP = (
-    "all; a number N for the first N cards (0: one server on the CPU); a list such as 0,2 or GPU-UUIDs; "
-    "a single card as gpu2  [default: [host] gpus, or all]"
+    "all; given for those of CUDA_VISIBLE_DEVICES or of the Slurm job; a number N for the first N cards (0: one server "
+    "on the CPU); a list such as 0,2 or GPU-UUIDs; a single card as gpu2  [default: [host] gpus, or all; inside Slurm "
+    "and Ray: given]"
 )
 
 
@@ -45,14 +50,42 @@ def plan_options(command: Command) -> Command:
     return click.option("--gpus", metavar="WHICH", help=GPUS_HELP)(port(command))
 
 
+def place_options(command: Command) -> Command:
+    """Add `--port` and `--bind`."""
+    text = "free ports instead of fixed ones: 0 for any, or a range such as 20000-20999"
+    port = click.option("--port", "ports", metavar="PORTS", help=text)
+    address = "address on which the servers listen  [default: [host] bind; with --register this machine's own]"
+    return port(click.option("--bind", metavar="ADDRESS", help=address)(command))
+
+
+def address_to_register(host: Host, given: str | None) -> str:
+    """Return the address on which the servers of a registered host listen.
+
+    Raises:
+        ConfigurationError: If no address follows from the machine's name, or the coordinator would not accept it.
+    """
+    bind = given or (host.bind if host.bind != Host().bind else own_address())
+    check_registered(bind)
+    try:
+        address = str(ipaddress.ip_address(bind))
+        endpoint_of(f"http://[{address}]:1" if ":" in address else f"http://{address}:1")
+    except ValueError:
+        raise ConfigurationError(
+            f"{bind} is not an address of a private network, and no coordinator accepts another: choose one with --bind"
+        ) from None
+    return address
+
+
 def parse_gpus(text: str) -> Gpus:
-    """Read `--gpus`: `all`, `cpu`, `4` (cards 0 to 3), `0,2`, `GPU-uuid,…`, `gpu2`.
+    """Read `--gpus`: `all`, `given`, `cpu`, `4` (cards 0 to 3), `0,2`, `GPU-uuid,…`, `gpu2`.
 
     Raises:
         UsageError: If it has no such form.
     """
     if text == "all":
         return "all"
+    if text == "given":
+        return "given"
     if text in ("cpu", "0"):
         return 0
     if text.isascii() and text.isdigit():

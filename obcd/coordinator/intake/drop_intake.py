@@ -109,6 +109,11 @@ class DropIntake:
         """The control files of the last scan."""
         return self._inbox.controls
 
+    @property
+    def is_at_work(self) -> bool:
+        """Return whether a file is on its way to a job: it is settling, in line, or with the clerk."""
+        return bool(self._inbox.settling or self._arrived or self._admission or self._asked or self._again)
+
     def is_coming(self, key: Key) -> bool:
         """Return whether a file is about to become a job: it is settling, in line, or with the clerk."""
         is_in_line = key in self._asked or key in self._admission or self._inbox.is_settling(key)

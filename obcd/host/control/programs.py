@@ -1,11 +1,14 @@
-"""The programs under the supervisord of a host: `obcd serve-gpu` for every server of the plan, and the watch."""
+"""The programs under the supervisord of a host: `obcd serve-gpu` for every server, the watch, and the registrar."""
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from pathlib import Path
 
+from obcd.host.control.registrar import LAST_SECONDS
+from obcd.host.control.registrar import PROGRAM as REGISTRAR
 from obcd.host.servers.plan import HostPlan
 from obcd.host.supervisord.configuration import EventListener, Program
 from obcd.host.watch.watcher import EVENTS, PROGRAM
@@ -38,6 +41,18 @@ def server_programs(plan: HostPlan, plan_file: Path) -> list[Program]:
         )
         for server in plan.servers
     ]
+
+
+def register_program(runtime: Path, folder: Path, name: str, drain_seconds: float) -> Program:
+    """Return the registrar; it starts last and stops first, and the servers stop when it has ended."""
+    options = ("--runtime", str(runtime), "--folder", str(folder), "--name", name, "--drain", f"{drain_seconds:g}")
+    return Program(
+        name=REGISTRAR,
+        command=(sys.executable, "-m", "obcd", "host-register", *options),
+        priority=200,
+        stop_seconds=math.ceil(drain_seconds + LAST_SECONDS) + 5,
+        start_seconds=START_SECONDS,
+    )
 
 
 def watch_listener(runtime: Path, *, is_journal: bool) -> EventListener:

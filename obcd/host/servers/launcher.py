@@ -1,6 +1,6 @@
 """Become one server: end leftovers of an earlier one, check card and port, and turn into `ollama serve`.
 
-    leftovers ended ─► card there? ─► no pull under way ─► models ─► port free ─► environment ─► execve
+    card free? ─► leftovers ended ─► card there? ─► no pull under way ─► models ─► port free ─► environment ─► execve
 
 This is the work of `obcd serve-gpu`. Ollama replaces the process, which does not stay as its parent, so that
 supervisor's signals reach Ollama itself. Each check fails with one message; supervisor decides when to try again.
@@ -8,22 +8,22 @@ supervisor's signals reach Ollama itself. Each check fails with one message; sup
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import logging
 import os
 import shlex
 import signal
-import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from obcd.errors import EXHAUSTED, AlreadyRunningError, ConfigurationError, ExhaustedError, ObcdError
+from obcd.errors import AlreadyRunningError, ConfigurationError, ObcdError
 from obcd.host.cards.card import GpuError, Reason
 from obcd.host.cards.gpus import discover
+from obcd.host.servers.binding import is_free
+from obcd.host.servers.card_locks import check_card_free, hold_card
 from obcd.host.servers.leftovers import VARIABLE, end_leftovers, slot
 from obcd.host.servers.locks import PULL_LOCK, take
 from obcd.host.servers.plan import HostPlan, Server
@@ -71,28 +71,35 @@ class Launch:
     supervisor: int | None
 
 
-def launch(wanted: Launch) -> None:
+def launch(wanted: Launch, announce: Callable[[], None] = lambda: None) -> None:
     """Check everything, then replace this process with the server; it returns only by raising.
+
+    Args:
+        announce: Called when everything is checked.
 
     Raises:
         GpuError: If the card is missing.
-        AlreadyRunningError: If the port is taken, or a leftover does not end.
+        AlreadyRunningError: If the port is taken, another server holds the card, or a leftover does not end.
         ConfigurationError: If models, address or program cannot be used.
     """
     if wanted.supervisor is None:
         check_port(wanted)  # first: a running server of this slot is reported and not ended
+    check_holder(wanted)
     end_leftovers(wanted.runtime, wanted.server.label)
+    held = hold_card(wanted.server)  # before the driver is asked: of two that start together, one goes on
     check_card(wanted)
     wait_for_pull(wanted.runtime)
     check_models(wanted.server)
     check_port(wanted)
+    announce()
     become(wanted)
+    del held  # it is open up to the exec
 
 
 def findings(wanted: Launch) -> list[str]:
     """Return messages about what would stop the server from starting now; change nothing."""
     found = []
-    for check in (check_card, partial(check_port, seconds=0)):
+    for check in (check_card, check_holder, partial(check_port, seconds=0)):
         try:
             check(wanted)
         except ObcdError as error:
@@ -129,6 +136,15 @@ def check_card(wanted: Launch) -> None:
         )
 
 
+def check_holder(wanted: Launch) -> None:
+    """Check that no other server holds the card; under supervisor, the slot's own last one may, and is ended then.
+
+    Raises:
+        AlreadyRunningError: If one does; the message names it.
+    """
+    check_card_free(wanted.server, wanted.runtime, is_supervised=wanted.supervisor is not None)
+
+
 def check_models(server: Server) -> None:
     """Check that the models folder can be read, if one is configured.
 
@@ -157,7 +173,7 @@ def check_port(wanted: Launch, seconds: float | None = None) -> None:
     bind, port = wanted.plan.bind, wanted.server.port
     deadline = time.monotonic() + (PORT_SECONDS if seconds is None else seconds)
     is_logged = False
-    while not _is_free(bind, port):
+    while not is_free(bind, port):
         if time.monotonic() >= deadline:
             raise AlreadyRunningError(_held(wanted))
         if not is_logged:
@@ -180,15 +196,6 @@ def _place(server: Server) -> str:
     return "the CPU" if server.label == "cpu" else f"GPU {server.label}"
 
 
-def check_address(bind: str) -> None:
-    """Check that servers can listen on an address of this machine.
-
-    Raises:
-        ConfigurationError: If the address is not one of this machine.
-    """
-    _is_free(bind, 0)  # 0 is always free
-
-
 def held_ports(plan: HostPlan, runtime: Path) -> dict[str, str]:
     """Return `{program: message}` for every server whose port another process holds.
 
@@ -204,55 +211,6 @@ def held_ports(plan: HostPlan, runtime: Path) -> dict[str, str]:
         except AlreadyRunningError as error:
             found[item.server.program] = str(error)
     return found
-
-
-def _is_free(bind: str, port: int) -> bool:
-    try:
-        _try_port(bind, port)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            return False
-        if error.errno in EXHAUSTED:
-            raise ExhaustedError(f"cannot find out whether port {port} is free: {error.strerror}") from None
-        raise _no_address(bind, port, error) from None
-    except UnicodeError as error:  # not a valid name: a part is too long or empty
-        raise _no_address(bind, port, OSError(0, "not a host's name")) from error
-    return True
-
-
-def _try_port(bind: str, port: int) -> None:
-    """Bind as Go's net.Listen does, and close the socket.
-
-    It sets SO_REUSEADDR: then old connections in TIME_WAIT do not prevent it, and a listener still does. To Go, either
-    wildcard means both families if the machine has both, so a foreign listener of either family counts.
-    """
-    if bind in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
-        _try_address(socket.AF_INET, "0.0.0.0", port)  # noqa: S104 - closed at once
-        if socket.has_dualstack_ipv6():
-            try:
-                _try_address(socket.AF_INET6, "::", port)
-            except OSError as error:
-                if error.errno != errno.EADDRNOTAVAIL:  # IPv6 is compiled in and switched off
-                    raise
-        return
-    family, *_, where = socket.getaddrinfo(bind, port, type=socket.SOCK_STREAM)[0]
-    _try_address(family, str(where[0]), port)
-
-
-def _try_address(family: int, address: str, port: int) -> None:
-    with socket.socket(family, socket.SOCK_STREAM) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((address, port))
-
-
-def _no_address(bind: str, port: int, error: OSError) -> ConfigurationError:
-    if error.errno == errno.EACCES:
-        return ConfigurationError(f"port {port} needs root: choose [host] base_port above 1023")
-    return ConfigurationError(
-        f'[host] bind = "{bind}" is not an address of this machine ({error.strerror}): `ip address` lists them'
-    )
 
 
 def wait_for_pull(runtime: Path) -> None:

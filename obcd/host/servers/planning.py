@@ -15,8 +15,10 @@ from dataclasses import dataclass
 
 from obcd.config.settings import Host, Settings
 from obcd.errors import ConfigurationError
-from obcd.host.cards.card import Card, GpuError
+from obcd.host.cards.card import Card, GpuError, MigInstance
+from obcd.host.cards.given import find_engine, read_given, select
 from obcd.host.cards.gpus import discover
+from obcd.host.servers.binding import PortRange, choose_ports
 from obcd.host.servers.plan import HostPlan, Server
 
 #: {variable: the key to use instead}: in `environment` these would contradict the plan. With one OLLAMA_HOST all
@@ -45,13 +47,22 @@ class _Pin:
     memory_bytes: int = 0
 
 
-def make_plan(settings: Settings, gpus: Choice | None = None, base_port: int | None = None) -> HostPlan:
+def make_plan(
+    settings: Settings,
+    gpus: Choice | None = None,
+    base_port: int | None = None,
+    *,
+    ports: PortRange | None = None,
+    bind: str | None = None,
+) -> HostPlan:
     """Decide which servers this machine runs.
 
     Args:
         settings: `[host]`, and the load timeout and context length of `[requests]`.
         gpus: The value of `--gpus`, instead of `[host] gpus`.
         base_port: Instead of `[host] base_port`.
+        ports: Free ports instead of those that follow from `base_port`.
+        bind: The address instead of `[host] bind`.
 
     Raises:
         ConfigurationError: If a key cannot be followed here; the message names it and the possible values.
@@ -60,17 +71,17 @@ def make_plan(settings: Settings, gpus: Choice | None = None, base_port: int | N
     host = settings.host
     first = host.base_port if base_port is None else base_port
     key = "[host] gpus" if gpus is None else "--gpus"
-    bind = _checked_bind(host.bind)
+    bind = _checked_bind(host.bind if bind is None else bind)
     _check_environment(host)
     shared = _shared_variables(settings)
     ollama = _find_ollama(host.ollama)
-    pins = _choose(host.gpus if gpus is None else gpus, host.vendor, key)
-    ports = _ports(pins, first)
-    if max(ports) > 65535:
+    pins = _choose(_wanted(host) if gpus is None else gpus, host.vendor, key)
+    numbers = _ports(pins, first) if ports is None else choose_ports(bind, [pin.uuid for pin in pins], ports)
+    if max(numbers) > 65535:
         raise ConfigurationError(
-            f"[host] base_port = {first} is too high: {len(pins)} servers need ports up to {max(ports)}, above 65535"
+            f"[host] base_port = {first} is too high: {len(pins)} servers need ports up to {max(numbers)}, above 65535"
         )
-    servers = tuple(_server(pin, port, bind, host, shared) for pin, port in zip(pins, ports, strict=True))
+    servers = tuple(_server(pin, port, bind, host, shared) for pin, port in zip(pins, numbers, strict=True))
     return HostPlan(
         bind=bind,
         name=host.name or _reached_as(bind),
@@ -147,11 +158,19 @@ def _shared_variables(settings: Settings) -> dict[str, str]:
     return variables
 
 
+def _wanted(host: Host) -> Choice:
+    """Return `[host] gpus`; inside Slurm and Ray `all` means the cards that they gave: the others are other people's.
+
+    An installed configuration names every key, so it is not known whether a person chose the word.
+    """
+    return "given" if host.gpus == "all" and find_engine(os.environ) is not None else host.gpus
+
+
 def _choose(chosen: Choice, vendor: str, key: str) -> list[_Pin]:
     if chosen == 0:
         return [_Pin("cpu", "", 0)]
-    if chosen != "all" and (isinstance(chosen, str | int) or not chosen):
-        raise ConfigurationError(f'{key} names no card: write "all", a list as [0, 1], or 0 for the CPU')
+    if chosen not in ("all", "given") and (isinstance(chosen, str | int) or not chosen):
+        raise ConfigurationError(f'{key} names no card: write "all", "given", a list as [0, 1], or 0 for the CPU')
     pins = _choose_amd(chosen, key) if vendor == "amd" else _choose_nvidia(chosen, key)
     seen = set[str]()
     for pin in pins:
@@ -163,6 +182,9 @@ def _choose(chosen: Choice, vendor: str, key: str) -> list[_Pin]:
 
 def _choose_amd(chosen: Choice, key: str) -> list[_Pin]:
     """Use the list unchecked: obcd does not query AMD's driver."""
+    if chosen == "given":
+        given = read_given(os.environ, "amd")
+        chosen = given.indices or given.entries
     if isinstance(chosen, str | int):
         raise ConfigurationError(
             f'{key} = "all" needs NVIDIA\'s driver: with vendor = "amd" name the cards, e.g. [0, 1] (see rocminfo)'
@@ -173,6 +195,10 @@ def _choose_amd(chosen: Choice, key: str) -> list[_Pin]:
 
 
 def _choose_nvidia(chosen: Choice, key: str) -> list[_Pin]:
+    if chosen == "given":
+        given = read_given(os.environ)  # first: where nothing was given, the driver does not matter
+        found = select(given, discover(), os.environ)
+        return [pin for card, part in found for pin in (_pins(card) if part is None else [_part_pin(card, part)])]
     try:
         cards = discover()
     except GpuError:
@@ -205,7 +231,7 @@ def _resolve(item: int | str, cards: list[Card], key: str) -> list[_Pin]:
         is_enough = item.startswith(("GPU-", "MIG-")) and len(item) > len("GPU-")
         found = [_pins(card) for card in cards if is_enough and card.uuid.startswith(item)]
         parts = [(card, part) for card in cards for part in card.instances if is_enough and part.uuid.startswith(item)]
-        found += [[_Pin(f"{card.index}.{part.number}", part.uuid, card.index, card.name)] for card, part in parts]
+        found += [[_part_pin(card, part)] for card, part in parts]
     if not found:
         raise ConfigurationError(f"{key} names {item!r}, which is not on this machine; it has {_listed(cards)}")
     if len(found) > 1:
@@ -224,7 +250,11 @@ def _pins(card: Card) -> list[_Pin]:
         )
     if not card.instances:
         return [_Pin(str(card.index), card.uuid, card.index, card.name, card.memory_bytes)]
-    return [_Pin(f"{card.index}.{part.number}", part.uuid, card.index, card.name) for part in card.instances]
+    return [_part_pin(card, part) for part in card.instances]
+
+
+def _part_pin(card: Card, part: MigInstance) -> _Pin:
+    return _Pin(f"{card.index}.{part.number}", part.uuid, card.index, card.name)
 
 
 def _listed(cards: list[Card]) -> str:

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from obcd.errors import AlreadyRunningError, InputError
+from obcd.host.servers.allocation import allocation_name
 from obcd.host.servers.locks import is_host_alive
 from obcd.host.servers.plan import SYSTEM_RUNTIME
 from obcd.spool.folders.layout import make_private
@@ -31,6 +32,8 @@ def folder_to_start(given: str | None = None) -> Path:
         return Path(given).absolute()
     if from_systemd := _from_systemd():
         return from_systemd
+    if allocation_name(os.environ):  # the cards are this job's: other hosts of the machine have others
+        return checked(own_folder())
     if SYSTEM_RUNTIME.is_dir() and is_host_alive(SYSTEM_RUNTIME) is not False:
         raise AlreadyRunningError(
             f"{UNIT} runs here: see obcd host status; for your own, choose --runtime DIR, --base-port and --gpus"
@@ -63,10 +66,12 @@ def folder_that_runs(given: str | None = None) -> Path:
 
 
 def own_folder() -> Path:
-    """Return the default folder of the caller's own host."""
-    if base := os.environ.get("XDG_RUNTIME_DIR"):
-        return Path(base) / "obcd-host"
-    return Path(tempfile.gettempdir()) / f"obcd-{os.getuid()}-host"
+    """Return the default folder of the caller's own host; each Slurm task of a machine has its own."""
+    task = allocation_name(os.environ)
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    if base and (not task or os.access(base, os.W_OK)):  # Slurm passes on the variable, and the folder is not there
+        return Path(base) / (f"obcd-host-{task}" if task else "obcd-host")
+    return Path(tempfile.gettempdir()) / (f"obcd-{os.getuid()}-{task}" if task else f"obcd-{os.getuid()}-host")
 
 
 def checked(folder: Path) -> Path:

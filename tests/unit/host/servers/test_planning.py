@@ -12,6 +12,7 @@ import pytest
 from obcd.config.settings import Settings
 from obcd.errors import ConfigurationError
 from obcd.host.cards.card import GpuError
+from obcd.host.servers.binding import PortRange
 from obcd.host.servers.plan import HostPlan
 from obcd.host.servers.planning import make_plan
 from tests.golden.wording import wording
@@ -242,3 +243,39 @@ def test_without_home_the_folder_of_systemd_takes_its_place(
     assert home == str(tmp_path)
     with pytest.raises(ConfigurationError, match=wording("home-is-not-set")):
         make_plan(Settings())
+
+
+@pytest.mark.parametrize("gpus", ["all", "given"])
+def test_inside_slurm_only_the_given_cards_have_servers(
+    stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch, gpus: str
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3")
+
+    assert [item.pin for item in make_plan(settings(gpus=gpus)).servers] == [card_uuid(1), card_uuid(3)]
+    assert [item.pin for item in make_plan(settings(gpus=[2])).servers] == [card_uuid(2)]  # a person named it
+    assert len(make_plan(settings(gpus=gpus), "all").servers) == 4
+
+
+def test_a_given_card_in_mig_mode_has_a_server_for_each_instance(
+    stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_ins.describe(cards(2, mig={1: 2}))
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert [item.pin for item in make_plan(Settings(), "given").servers] == [mig_uuid(1, 0), mig_uuid(1, 1)]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", mig_uuid(1, 1))
+    assert [item.label for item in make_plan(Settings(), "given").servers] == ["1.1"]
+
+
+def test_amd_s_given_cards_are_a_list(stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROCR_VISIBLE_DEVICES", "2,3")
+
+    assert [item.pin for item in make_plan(settings(vendor="amd"), "given").servers] == ["2", "3"]
+
+
+def test_free_ports_and_another_address_stand_in_the_plan(stand_ins: StandIns) -> None:
+    plan = make_plan(Settings(), ports=PortRange(0, 0), bind="127.0.0.2")
+
+    assert len({item.port for item in plan.servers}) == 4
+    assert [item.variables["OLLAMA_HOST"] for item in plan.servers] == [f"127.0.0.2:{i.port}" for i in plan.servers]

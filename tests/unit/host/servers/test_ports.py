@@ -11,7 +11,8 @@ import pytest
 
 from obcd.errors import ConfigurationError, InputError
 from obcd.host.servers import ports
-from obcd.host.servers.launcher import check_address, held_ports
+from obcd.host.servers.binding import check_address
+from obcd.host.servers.launcher import held_ports
 from obcd.host.servers.plan import HostPlan, Server, read_plan
 from obcd.host.servers.ports import holder, is_foreign, listeners
 from tests.golden.wording import wording

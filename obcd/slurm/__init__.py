@@ -1,0 +1,1 @@
+"""Slurm: the script of a job that runs hosts, and its tasks."""
