@@ -43,16 +43,11 @@ class GpuServer:
     def __init__(self, wish: dict[str, object]) -> None:
         import ray  # noqa: PLC0415 - see the top
 
-        context = ray.get_runtime_context()
-        self._me = context.current_actor
-        self._begin = {
-            "wish": wish,
-            "gpus": [_card(item) for item in context.get_accelerator_ids().get("GPU", [])],
-            "bind": ray.util.get_node_ip_address(),
-        }
+        self._me = ray.get_runtime_context().current_actor
+        self._begin: dict[str, object] = {"wish": wish, "bind": ray.util.get_node_ip_address()}
         self._changed = threading.Condition()
         self._number = 0
-        self._report = ServerReport(node=socket.gethostname()).to_json()
+        self._report: dict[str, Any] = json.loads(json.dumps(ServerReport(node=socket.gethostname()).to_json()))
         self._keeper, self._seen_at = "", 0.0
         self._guard: subprocess.Popen[bytes] | None = None
         threading.Thread(target=self._keep_guard, name="guard", daemon=True).start()
@@ -134,8 +129,3 @@ class GpuServer:
 
         time.sleep(REPORT_SECONDS)
         ray.kill(self._me, no_restart=True)
-
-
-def _card(item: str) -> int | str:
-    """Return a GPU of Ray's list as `[host] gpus` names it: an index, or a UUID."""
-    return int(item) if item.isdecimal() else item

@@ -10,8 +10,7 @@ Ray believes about the card.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
+import errno
 import json
 import os
 import select
@@ -19,14 +18,13 @@ import signal
 import socket
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 from obcd.clock import monotonic
 from obcd.errors import ObcdError
 from obcd.host.cards.gpus import read_cards
-from obcd.host.servers.locks import take
+from obcd.host.servers.card_locks import MAX_PIN
 from obcd.host.servers.log_files import last_words
-from obcd.host.servers.runtime import make_folder
+from obcd.host.servers.ports import connections
 from obcd.host.watch.card_reader import CardReader
 from obcd.host.watch.probing import Prober
 from obcd.host.watch.watch_rules import Condition, Facts, WatchLimits, WatchVerb, judge
@@ -41,8 +39,8 @@ TURN_SECONDS, TRIM_SECONDS = 0.25, 60.0
 YOUNG_SECONDS = 5.0
 #: An order from the actor is a short line.
 MAX_ORDER_BYTES = 65536
-#: proc_pid_net(5): the state of a connection that is open.
-ESTABLISHED = "01"
+#: Seconds between two looks at the connections of a draining server; one that lasts belongs to a client.
+LOOK_SECONDS = 1.0
 
 
 class Guard:
@@ -50,20 +48,20 @@ class Guard:
 
     Args:
         wish: How it is to be started.
-        gpus: Its card, as `[host] gpus` names it.
         bind: The address that it listens on.
     """
 
-    def __init__(self, wish: ServerWish, gpus: list[int | str], bind: str) -> None:
-        self._wish, self._gpus, self._bind = wish, gpus, bind
+    def __init__(self, wish: ServerWish, bind: str) -> None:
+        self._wish, self._bind = wish, bind
         self._process: ServerProcess | None = None
         self._limits = WatchLimits()
         self._prober: Prober | None = None
         self._reader: CardReader | None = None
         self._condition = Condition()
-        self._lock: int | None = None
+        self._held: socket.socket | None = None
         self._lease_end = monotonic() + wish.lease_seconds
-        self._drain_since = self._drain_end = 0.0
+        self._drain_since = self._drain_end = self._next_look = 0.0
+        self._connections: frozenset[str] | None = None
         self._next_try = self._next_trim = 0.0
         self._pause = self._limits.start_pause
         self.report = ServerReport(mark=wish.mark, machine=machine_id(), node=socket.gethostname())
@@ -72,14 +70,14 @@ class Guard:
         """Follow one order of the actor."""
         if "lease" in order:
             self._lease_end = now + self._wish.lease_seconds
-        if "drain" in order and not self._drain_end:
+        if "drain" in order:
             self._drain(str(order.get("cause")), float(str(order["drain"])), now)
 
     def tick(self, now: float) -> bool:
         """Make one turn; return whether there will be another one."""
         if now >= self._lease_end:
             self.end(DrainCause.LEASE)
-        elif self._drain_end:
+        elif self.report.state == GuardState.DRAINING:
             self._go_on_draining(now)
         elif self._process is None:
             self._prepare(now)
@@ -90,7 +88,7 @@ class Guard:
     def end(self, cause: str) -> None:
         """End the server for good."""
         trouble = ""
-        if self._process is not None and self._lock is not None:
+        if self._process is not None:
             try:
                 self._process.end()
             except (ObcdError, OSError) as error:
@@ -98,17 +96,20 @@ class Guard:
         self.report = replace(self.report, state=GuardState.ENDED, cause=cause, url="", trouble=trouble)
 
     def _drain(self, cause: str, seconds: float, now: float) -> None:
-        self._drain_since, self._drain_end = now, now + max(seconds, 0.001)
+        self._drain_since, self._drain_end = now, now + seconds
         self.report = replace(self.report, state=GuardState.DRAINING, cause=cause)
 
     def _go_on_draining(self, now: float) -> None:
         """End a draining server when no client is connected any more, or its time is over."""
-        is_up = self._process is not None and bool(self._process.pid)
-        count = connections(self._process.server.port) if self._process is not None and is_up else 0
-        self.report = replace(self.report, connections=count)
-        settled = now - self._drain_since >= min(self._wish.settle_seconds, self._drain_end - self._drain_since)
-        if now >= self._drain_end or not is_up or (settled and not count):
+        if self._process is None or not self._process.pid or now >= self._drain_end:
             self.end(self.report.cause)
+        elif now >= self._next_look:
+            self._next_look = now + LOOK_SECONDS
+            before, self._connections = self._connections, connections({self._process.server.port})
+            lasting = self._connections if before is None else before & self._connections
+            self.report = replace(self.report, connections=len(lasting))
+            if before is not None and not lasting and now - self._drain_since >= self._wish.settle_seconds:
+                self.end(self.report.cause)
 
     def _prepare(self, now: float) -> None:
         """Start the server for the first time, as soon as that is possible; the trouble says what is missing."""
@@ -121,10 +122,9 @@ class Guard:
             self.report = replace(self.report, trouble=str(error))
 
     def _begin(self) -> None:
-        process = ServerProcess(self._wish, self._gpus, self._bind)
-        if self._lock is None:
-            self._lock = hold_card(process.folder)
-        if self._lock is None:
+        process = ServerProcess(self._wish, self._bind)
+        self._held = self._held or guard_card(process.server.pin)
+        if self._held is None:
             self._next_try = monotonic() + TURN_SECONDS
             self.report = replace(
                 self.report, trouble=f"the card {process.server.pin} still has a server of an earlier actor: it waits"
@@ -213,32 +213,24 @@ class Guard:
         )
 
 
-def hold_card(folder: Path) -> int | None:
-    """Take the lock of a card as long as this process lives; return its descriptor, None if another guard has it.
+def guard_card(pin: str) -> socket.socket | None:
+    """Be the only guard of a card as long as this process lives; None if another guard has it.
+
+    As in `obcd.host.servers.card_locks`, it is a name of the kernel (unix(7)), which needs no folder: on a node inside
+    a Slurm job each job may have its own /tmp.
 
     Raises:
-        InputError: If the folder belongs to another user.
-        OSError: If the lock cannot be opened.
+        OSError: If no socket can be made.
     """
-    make_folder(folder.parent)
-    make_folder(folder)
-    descriptor = os.open(folder / "guard.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    if take(descriptor, fcntl.LOCK_EX):
-        return descriptor
-    os.close(descriptor)
-    return None
-
-
-def connections(port: int) -> int:
-    """Return how many open connections to a port of this machine there are; 0 if that cannot be found."""
-    count = 0
-    for name in ("tcp", "tcp6"):
-        with contextlib.suppress(OSError):
-            for line in Path("/proc/net", name).read_text("ascii", "replace").splitlines()[1:]:
-                words = line.split()
-                is_open = len(words) > 3 and words[3] == ESTABLISHED
-                count += is_open and int(words[1].rpartition(":")[2], 16) == port
-    return count
+    held = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        held.bind(f"\0obcd-guard-{os.geteuid()}-{pin[:MAX_PIN]}")
+    except OSError as error:
+        held.close()
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return None
+    return held
 
 
 class Orders:
@@ -262,7 +254,7 @@ def run(orders: Orders, send: int) -> None:
     """Keep a server until the pipe of the actor ends, or the server has drained.
 
     Args:
-        orders: The first one is `{"wish": {…}, "gpus": [0], "bind": "10.0.0.11"}`.
+        orders: The first one is `{"wish": {…}, "bind": "10.0.0.11"}`.
         send: The descriptor of the reports.
     """
     first: list[dict[str, object]] = []
@@ -271,9 +263,7 @@ def run(orders: Orders, send: int) -> None:
     if not first:
         return
     begin, *more = first
-    gpus = begin["gpus"]
-    assert isinstance(gpus, list)
-    guard = Guard(ServerWish.from_json(begin["wish"]), gpus, str(begin["bind"]))
+    guard = Guard(ServerWish.from_json(begin["wish"]), str(begin["bind"]))
     stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal of `ray start`

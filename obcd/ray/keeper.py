@@ -1,7 +1,7 @@
 """The keeper: it holds the leases of the servers, registers them, and starts and drains servers by what waits.
 
     status.json ─► Demand ─► decide ─► RayCluster: start, drain, end
-    RayCluster: looks ─► Member ─► RecordWriter ─► hosts folder ─► coordinator
+    RayCluster: looks ─► Member ─► ServerRecords ─► hosts folder ─► coordinator
 
 A look at an actor is a call that waits inside the actor until something changes, at most ten seconds; it renews the
 lease, and its answer becomes the record. An actor that does not answer has a record that stands still, and gets no
@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from obcd.errors import AlreadyRunningError
+from obcd.host.control.registrar import Content
 from obcd.hosts.record import HostState, RegisteredEndpoint
 from obcd.ray.cluster import Look, Silence
 from obcd.ray.messages import DrainCause, GuardState, ServerReport, ServerWish
-from obcd.ray.record_writer import RecordContent
+from obcd.ray.record_writer import GONE
 from obcd.ray.scaling import Demand, Limits, Member, Step, decide
 from obcd.text import plural
 
@@ -63,13 +64,9 @@ class ServerCluster(Protocol):
 
 
 class Records(Protocol):
-    """`obcd.ray.record_writer.RecordWriter`."""
+    """`obcd.ray.record_writer.ServerRecords`."""
 
-    @property
-    def trouble(self) -> str:
-        """Why the last record could not be written."""
-
-    def put(self, number: int, content: RecordContent) -> None:
+    def put(self, number: int, content: Content) -> None:
         """Write a record."""
 
     def left_over(self) -> set[int]:
@@ -156,7 +153,7 @@ class Keeper:
     def _bury(self) -> None:
         """Write that servers are gone whose actors an earlier keeper knew."""
         for number in self._gone:
-            self._records.put(number, RecordContent(state=HostState.GONE))
+            self._records.put(number, GONE)
         self._gone.clear()
 
     def _answered(self, number: int, answer: Look | Silence, now: float) -> None:
@@ -174,13 +171,13 @@ class Keeper:
             )
         before, item.known, item.report = item.report, answer.known, answer.report
         self._log(number, before, answer.report)
+        if answer.report.cause == DrainCause.DOWN and not self._is_ending:
+            logger.info("obcd ray down: the servers finish and end", extra={"action": "keeper_ending"})
+            self._is_ending = True
         if answer.report.state == GuardState.ENDED:
             self._cluster.end(number)
             self._forget(number)
             return
-        if answer.report.cause == DrainCause.DOWN and not self._is_ending:
-            logger.info("obcd ray down: the servers finish and end", extra={"action": "keeper_ending"})
-            self._is_ending = True
         self._register(number, answer.report)
 
     def _register(self, number: int, report: ServerReport) -> None:
@@ -201,7 +198,7 @@ class Keeper:
     def _forget(self, number: int) -> None:
         self._cluster.forget(number)
         del self._known[number]
-        self._records.put(number, RecordContent(state=HostState.GONE))
+        self._records.put(number, GONE)
 
     def _list(self) -> None:
         """Adopt actors that another process started, and forget those that are no longer there."""
@@ -254,10 +251,10 @@ class Keeper:
 
     def describe(self) -> dict[str, object]:
         """Return the state for `obcd ray status`, as JSON."""
-        return {"target": self.target, "servers": len(self._known), "records": self._records.trouble}
+        return {"target": self.target, "servers": len(self._known)}
 
 
-def content_of(report: ServerReport) -> RecordContent | None:
+def content_of(report: ServerReport) -> Content | None:
     """Return what the record of a server says; None if the server is not up."""
     is_draining = report.state == GuardState.DRAINING
     if not report.url or not (is_draining or report.state == GuardState.SERVING):
@@ -266,4 +263,4 @@ def content_of(report: ServerReport) -> RecordContent | None:
         url=report.url, gpu=report.gpu, gpu_uuid=report.gpu_uuid, slots=report.slots or None, version=report.version
     )
     state = HostState.DRAINING if is_draining else HostState.SERVING
-    return RecordContent(state=state, endpoints=(endpoint,), cards=report.cards)
+    return state, (endpoint,), report.cards

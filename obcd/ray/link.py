@@ -140,7 +140,8 @@ class RaySession:
                             yield line
                             if line.kind is Said.RESULT:
                                 return
-        raise self._failure("")
+        code = self._process.wait()  # both its pipes have ended
+        raise self._failure(f"ended by signal {-code}" if code < 0 else "")
 
     def _keep(self, data: bytes) -> None:
         self._tail = (self._tail + data)[-TAIL_BYTES:]
@@ -177,7 +178,7 @@ class RaySession:
         return error
 
     def _failure(self, words: str) -> NoEndpointError:
-        return NoEndpointError(explain(words + "\n" + self._tail.decode("utf-8", "replace"), self._place))
+        return NoEndpointError(explain(self._tail.decode("utf-8", "replace") + "\n" + words, self._place))
 
 
 def place_of(address: str) -> str:

@@ -20,6 +20,8 @@ from obcd.hosts.record import CardReading
 LEASE_SECONDS = 120.0
 #: Seconds in which a report comes even if nothing has changed: the rhythm of the records.
 REPORT_SECONDS = 10.0
+#: Ports from `[host] base_port` on of which each server of a node gets a free one.
+MANY_PORTS = 255
 #: Seconds that a draining server stays at least: the coordinator reads of it only at its next scan.
 SETTLE_SECONDS = 15.0
 
@@ -48,6 +50,7 @@ class ServerWish(Document):
     Attributes:
         host: The `[host]` table of the keeper's configuration.
         load_timeout_seconds, context: The values of `[requests]` that a server has to know.
+        ports: Of the servers, as `obcd.host.servers.binding.parse_ports` reads them.
         lease_seconds: How long a server runs without a keeper.
         settle_seconds: How long a draining server stays at least.
     """
@@ -55,27 +58,30 @@ class ServerWish(Document):
     host: Mapping[str, object]
     load_timeout_seconds: float
     context: int
+    ports: str
     lease_seconds: float = LEASE_SECONDS
     settle_seconds: float = SETTLE_SECONDS
 
     @classmethod
-    def of(cls, settings: Settings) -> ServerWish:
-        """Return the wish of a configuration."""
+    def of(cls, settings: Settings, ports: str | None = None) -> ServerWish:
+        """Return the wish of a configuration.
+
+        Args:
+            ports: Instead of some from `[host] base_port` on.
+        """
+        first = settings.host.base_port
         return cls(
+            ports=ports or f"{first}-{min(first + MANY_PORTS, 65535)}",
             host=json.loads(settings.host.model_dump_json()),
             load_timeout_seconds=settings.requests.load_timeout_seconds,
             context=settings.requests.usual_context,
         )
 
-    def settings(self, bind: str) -> Settings:
-        """Return the configuration from which a node makes its plan.
-
-        Args:
-            bind: The address that the server listens on, instead of `[host] bind`.
-        """
-        host = {key: value for key, value in self.host.items() if value is not None and key != "name"}
+    def settings(self) -> Settings:
+        """Return the configuration from which a node makes its plan; that of the node itself does not matter."""
+        host = {key: value for key, value in self.host.items() if value is not None and key not in ("gpus", "name")}
         requests = {"load_timeout_seconds": self.load_timeout_seconds, "num_ctx": self.context}
-        return Settings.model_validate({"host": {**host, "bind": bind}, "requests": requests})
+        return Settings.model_validate({"host": host, "requests": requests})
 
     @property
     def mark(self) -> str:

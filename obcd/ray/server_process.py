@@ -11,14 +11,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from obcd.clock import monotonic
-from obcd.errors import AlreadyRunningError, ConfigurationError
+from obcd.errors import ConfigurationError
+from obcd.host.servers.binding import parse_ports
 from obcd.host.servers.leftovers import end_leftovers
 from obcd.host.servers.plan import HostPlan, Server, write_plan
 from obcd.host.servers.planning import make_plan
@@ -27,18 +27,15 @@ from obcd.ray.messages import ServerWish
 
 #: Seconds between TERM and KILL when a server is ended.
 TERM_SECONDS = 4.0
-#: How many ports from `base_port` on are tried.
-MANY_PORTS = 256
 #: Bytes of a log at which it becomes `NAME.log.1`; Ollama writes a line per request.
 LOG_BYTES = 10 * 2**20
 
 
 class ServerProcess:
-    """The server of one card.
+    """The server of the card that Ray gave this process.
 
     Args:
         wish: How it is to be started.
-        gpus: The card, as `[host] gpus` names it.
         bind: The address that it listens on.
 
     Attributes:
@@ -49,8 +46,8 @@ class ServerProcess:
         ObcdError: If the wish cannot be followed on this machine.
     """
 
-    def __init__(self, wish: ServerWish, gpus: list[int | str], bind: str) -> None:
-        self._settings, self._gpus = wish.settings(bind), gpus
+    def __init__(self, wish: ServerWish, bind: str) -> None:
+        self._wish, self._bind = wish, bind
         self.plan, self.server = self._choose()
         self.folder = runtime_folder(self.server)
         self._process: subprocess.Popen[bytes] | None = None
@@ -58,22 +55,13 @@ class ServerProcess:
 
     def _choose(self) -> tuple[HostPlan, Server]:
         """Return a plan with a port that is free now."""
-        host = self._settings.host
-        base = host.base_port
-        plan = make_plan(self._settings, self._gpus, base)
+        plan = make_plan(self._wish.settings(), "given", ports=parse_ports(self._wish.ports), bind=self._bind)
         if len(plan.servers) != 1:
             raise ConfigurationError(
-                f"the card that Ray gave ({self._gpus[0]}) has {len(plan.servers)} MIG instances: let Ray count the "
-                "instances, by CUDA_VISIBLE_DEVICES=MIG-UUID,… before ray start"
+                f"Ray gave this actor {len(plan.servers)} GPUs, or a card with so many MIG instances: let Ray count "
+                "the instances (CUDA_VISIBLE_DEVICES=MIG-UUID,… before ray start)"
             )
-        first = plan.servers[0].port
-        for port in range(first, min(first + MANY_PORTS, 65536)):
-            if _is_free(plan.bind, port):
-                plan = make_plan(self._settings, self._gpus, base + port - first)
-                return plan, plan.servers[0]
-        raise AlreadyRunningError(
-            f"no port from {first} on is free on {plan.bind}: choose other ports with [host] base_port"
-        )
+        return plan, plan.servers[0]
 
     @property
     def url(self) -> str:
@@ -99,7 +87,8 @@ class ServerProcess:
             OSError: If no process can be started.
         """
         self.plan, self.server = self._choose()
-        make_folder(self.folder / "logs")
+        for folder in (self.folder.parent, self.folder, self.folder / "logs"):
+            make_folder(folder)
         path = write_plan(self.plan, self.folder)
         words = ["serve-gpu", self.server.label, "--plan", str(path), "--parent", str(os.getpid())]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}  # also a token
@@ -144,15 +133,3 @@ class ServerProcess:
 def runtime_folder(server: Server) -> Path:
     """Return the folder of a card, the same for every Ray cluster of this user here: a card has one server."""
     return Path(tempfile.gettempdir()) / f"obcd-{os.getuid()}-ray" / (server.pin.replace("/", "_") or server.program)
-
-
-def _is_free(bind: str, port: int) -> bool:
-    """Return whether a server may listen there; what is wrong with the address, `serve-gpu` says."""
-    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind((bind, port))
-        except OSError:
-            return False
-    return True

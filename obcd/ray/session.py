@@ -21,13 +21,12 @@ from obcd.coordinator.view import View
 from obcd.core.documents import Document
 from obcd.errors import ObcdError
 from obcd.hosts.machine import machine_id
-from obcd.hosts.record import HostState
 from obcd.parent_death import tie_to_parent
 from obcd.ray.cluster import ActorNeeds, Look, RayCluster, all_looks, connect
 from obcd.ray.keeper import Keeper, KeeperPlan
 from obcd.ray.link import Said
 from obcd.ray.messages import DrainCause, GuardState, ServerWish
-from obcd.ray.record_writer import RecordContent, RecordWriter
+from obcd.ray.record_writer import GONE, ServerRecords
 from obcd.ray.scaling import Limits, waiting_requests
 from obcd.spool.folders import disk
 
@@ -94,7 +93,7 @@ def keep(order: Order, cluster: RayCluster) -> None:
     name = f"{machine_id()}/{os.getpid()}"
     wish = ServerWish.from_json(order.wish)
     plan = KeeperPlan(name=name, wish=wish, limits=limits, drain_seconds=order.drain_seconds)
-    records = RecordWriter(Path(order.hosts), order.prefix, f"ray {order.namespace} {socket.gethostname()}")
+    records = ServerRecords(Path(order.hosts), order.prefix, f"ray {order.namespace} {socket.gethostname()}")
     keeper = Keeper(plan, cluster, records, lambda: read_waiting(Path(order.status)), monotonic())
     said_at = 0.0
     try:
@@ -107,7 +106,7 @@ def keep(order: Order, cluster: RayCluster) -> None:
                 break
             time.sleep(max(0.0, min(0.05, TURN_SECONDS - (monotonic() - now))))  # many changes at once: in groups
     finally:
-        records.close()
+        records.finish()
     say(Said.RESULT, ended=not stop)
 
 
@@ -158,10 +157,10 @@ def end(order: Order, cluster: RayCluster) -> None:
 def _bury(order: Order, numbers: set[int]) -> None:
     """Write that the servers are gone; a keeper has done that already, if one runs."""
     if order.hosts:
-        records = RecordWriter(Path(order.hosts), order.prefix, f"ray {order.namespace}")
+        records = ServerRecords(Path(order.hosts), order.prefix, f"ray {order.namespace}")
         for number in records.left_over() & numbers:
-            records.put(number, RecordContent(state=HostState.GONE))
-        records.close()
+            records.put(number, GONE)
+        records.finish()
 
 
 def check_reachable(address: str) -> None:

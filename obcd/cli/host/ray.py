@@ -14,6 +14,7 @@ import click
 from obcd.cli.common import config_option, find_layout, read_settings, root_option, say
 from obcd.config.settings import Settings
 from obcd.errors import ExitCode, InputError, UsageError
+from obcd.host.servers.binding import parse_ports
 from obcd.logs.setup import set_up_logging
 from obcd.parent_death import tie_to_parent
 from obcd.ray.link import RaySession, Said
@@ -84,13 +85,19 @@ def ray_group() -> None:
     "--memory-gib", type=click.FloatRange(0, 4096), default=1.0, show_default=True,
     help="memory that Ray counts for a server; its memory monitor first kills what has more than that",
 )  # fmt: skip
+@click.option(
+    "--port",
+    "ports",
+    metavar="PORTS",
+    help="ports of the servers, e.g. 20000-20999; 0: any free ones  [default: 256 from [host] base_port on]",
+)
 @_namespace_option
 @_register_option
 @config_option
 @root_option
 def up(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
-    address: str, least: int, most: int | None, idle_seconds: float, cpus: float, memory_gib: float, namespace: str,
-    register: str | None, config: str | None, root: str | None,
+    address: str, least: int, most: int | None, idle_seconds: float, cpus: float, memory_gib: float, ports: str | None,
+    namespace: str, register: str | None, config: str | None, root: str | None,
 ) -> int:  # fmt: skip
     """keep servers on the GPUs of a Ray cluster, as many as the waiting requests need.
 
@@ -101,12 +108,14 @@ def up(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
         raise UsageError(f"--max {most} is less than --min {least}")
     set_up_logging()
     settings = read_settings(config)
+    if ports is not None:
+        parse_ports(ports)
     place = KeeperPlace(namespace)
     lock = place.hold()
     order = Order(
         do="keep", address=address, namespace=namespace,
         hosts=str(_hosts_folder(register, settings)), status=str(find_layout(root, settings).status),
-        wish=ServerWish.of(settings).to_json(), least=least, most=most, idle_seconds=idle_seconds,
+        wish=ServerWish.of(settings, ports).to_json(), least=least, most=most, idle_seconds=idle_seconds,
         drain_seconds=settings.requests.request_timeout_seconds, cpus=cpus, memory_bytes=int(memory_gib * GIB),
     )  # fmt: skip
     tie_to_parent(os.environ)
@@ -157,7 +166,7 @@ def _keeper(pid: int | None, place: KeeperPlace) -> str:
     if pid is None:
         return "no obcd ray up of this user runs here"
     state = place.read()
-    trouble = "".join(f"; {state[key]}" for key in ("trouble", "records") if state.get(key))
+    trouble = f"; {state['trouble']}" if state.get("trouble") else ""
     return f"keeper pid {pid}, {state.get('target', '?')} wanted{trouble}"
 
 
@@ -170,12 +179,14 @@ def _keeper(pid: int | None, place: KeeperPlace) -> str:
 def down(address: str, namespace: str, now: bool, register: str | None, config: str | None) -> None:
     """end the servers on a Ray cluster, and the keeper, when what is in flight has finished."""
     settings = read_settings(config)
-    hosts = _hosts_folder(register, settings) if register or settings.cluster.folder else ""
+    place = KeeperPlace(namespace)
+    is_known = (register or settings.cluster.folder) and place.keeper() is None  # a keeper writes that they are gone
+    hosts = _hosts_folder(register, settings) if is_known else ""
     drain = 0.0 if now else settings.requests.request_timeout_seconds
     found = _ask(Order(do="end", address=address, namespace=namespace, hosts=str(hosts), drain_seconds=drain))
     cut_off = f", {found['cut_off']} of them cut off" if found["cut_off"] else ""
     say(f"{plural(int(str(found['ended'])), 'server')} ended{cut_off}")
-    _end_keeper(KeeperPlace(namespace))
+    _end_keeper(place)
 
 
 def _end_keeper(place: KeeperPlace) -> None:
