@@ -13,6 +13,7 @@ was started there. Ray takes 127.0.0.1 as its address there, and reaches no netw
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import json
@@ -33,7 +34,16 @@ import pytest
 
 from tests.acceptance.shell_blocks import LOOPBACK_UP
 from tests.gpu_support import StandIns, cards
-from tests.support import SOURCES, make_environment, obcd_command, wait_until
+from tests.support import (
+    NEVER_HEDGED,
+    SOURCES,
+    CoordinatorProcess,
+    Running,
+    make_environment,
+    obcd_command,
+    wait_until,
+    write_config,
+)
 
 #: Set inside the namespaces.
 INSIDE = "OBCD_TEST_OWN_MACHINE"
@@ -42,7 +52,7 @@ START_SECONDS = 120.0
 PORT = 26379
 #: Ray's own wait for a head that is away: 60 s.
 HEAD_SECONDS = 5
-#: The answers of the servers: a simulated Ollama of its own for each card. `flock` shows two servers on one card.
+#: Each server is a simulated Ollama; `flock` shows two servers on one card.
 OLLAMA = """#!/bin/bash
 cd {folder}
 exec 9>"card-$CUDA_VISIBLE_DEVICES"
@@ -97,15 +107,16 @@ class RayMachine:
 
     Args:
         seconds: How long a server takes for a request.
+        slots: Of each server.
 
     Attributes:
         hosts: The hosts folder.
         environment: In which all commands run.
     """
 
-    def __init__(self, folder: Path, *, gpus: int, seconds: float = 0.05) -> None:
+    def __init__(self, folder: Path, *, gpus: int, seconds: float = 0.05, slots: int = 4) -> None:
         self.folder, self._gpus = folder, gpus
-        self.hosts, self._servers, work = folder / "hosts", folder / "servers", folder / "w"
+        self.hosts, self.root, self._servers, work = folder / "hosts", folder / "root", folder / "servers", folder / "w"
         for made in (self.hosts, self._servers, work):
             made.mkdir(parents=True)
         self.hosts.chmod(0o700)
@@ -123,15 +134,23 @@ class RayMachine:
             "RAY_gcs_rpc_server_reconnect_timeout_s": str(HEAD_SECONDS),
             "RAY_TMPDIR": str(work), "RAY_USAGE_STATS_ENABLED": "0", "RAY_ADDRESS": f"127.0.0.1:{PORT}",
         }  # fmt: skip
+        self.config = write_config(
+            folder / "obcd.toml", [], cluster={"hosts": str(self.hosts)}, host={"num_parallel": slots}
+        )
         self._ray_folder = Path(tempfile.mkdtemp(prefix="obcd-", dir="/tmp"))  # sockets: 107 bytes at most
         self._started: list[subprocess.Popen[bytes]] = []
         self.head: subprocess.Popen[bytes] | None = None
         self.node: subprocess.Popen[bytes] | None = None
+        self.keeper: subprocess.Popen[bytes] | None = None
+        self._kept: tuple[object, ...] = ()
+        self._running: list[Running] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        for running in self._running:
+            running.end()
         for process in self._started:
             if process.poll() is None:
                 process.kill()
@@ -174,8 +193,25 @@ class RayMachine:
 
     def keep(self, *words: object) -> subprocess.Popen[bytes]:
         """Start `obcd ray up` with some options."""
-        options = ["--register", self.hosts, "--cpus", 0, "--memory-gib", 0.01, *words]
-        return self.begin("keeper", obcd_command("ray", "up", *options))
+        self._kept = words
+        options = ["--config", self.config, "--root", self.root, "--cpus", 0, "--memory-gib", 0.01, *words]
+        self.keeper = self.begin("keeper", obcd_command("ray", "up", *options))
+        return self.keeper
+
+    def coordinate(self, root: Path | None = None, config: Path | None = None) -> CoordinatorProcess:
+        """Start a coordinator, by default one that takes its endpoints from the hosts folder."""
+        found = CoordinatorProcess(self.environment, root or self.root, config or self.config, NEVER_HEDGED)
+        self._running.append(found)
+        return found
+
+    def revive(self) -> None:
+        """Start head, node and keeper again if they have ended, as their units would."""
+        if self.head is not None and self.head.poll() is not None:
+            self.start_head()
+        if self.node is not None and self.node.poll() is not None:
+            self.start_node()
+        if self.keeper is not None and self.keeper.poll() is not None:
+            self.keep(*self._kept)
 
     def obcd(self, *words: object, timeout: float = START_SECONDS) -> subprocess.CompletedProcess[str]:
         """Run a command of obcd to its end."""
@@ -211,11 +247,12 @@ class RayMachine:
         """Return the processes of servers and guards."""
         return self.processes("obcd simulate", "obcd.ray.guard", "serve-gpu")
 
-    def kill(self, *words: str) -> bool:
-        """Kill the first process whose command line has one of some words."""
-        found = self.processes(*words)
+    def kill(self, word: str, choose: Callable[[list[psutil.Process]], psutil.Process]) -> bool:
+        """Kill one of the processes whose command line has a word; return whether there was one."""
+        found = self.processes(word)
         if found:
-            found[0].send_signal(signal.SIGKILL)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                choose(found).send_signal(signal.SIGKILL)
         return bool(found)
 
     def on_one_card_twice(self) -> str:
@@ -223,9 +260,9 @@ class RayMachine:
         path = self._servers / "twice"
         return path.read_text() if path.exists() else ""
 
-    def asked(self) -> Counter[str]:
-        """Return {prompt key: times asked}."""
-        return Counter(item["prompt"] for item in self._account() if "prompt" in item)
+    def account(self, event: str) -> Counter[str]:
+        """Return {prompt key: how often that happened to it}, e.g. `arrived` or `answered`."""
+        return Counter(item["prompt"] for item in self._account() if item["event"] == event)
 
     def _account(self) -> Iterator[dict[str, Any]]:
         for path in self._servers.glob("account-*"):

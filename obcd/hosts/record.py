@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import NoReturn
 
 from obcd.config.endpoints import Endpoint, parse_endpoint
@@ -133,8 +134,11 @@ def encode_record(record: HostRecord) -> bytes:
     return raw
 
 
-def parse_record(raw: bytes) -> HostRecord:
+def parse_record(raw: bytes, *, with_cards: bool = True) -> HostRecord:
     """Read the content of a record's file; time and memory are linear in its size.
+
+    Args:
+        with_cards: Whether the cards are read, which are only for people.
 
     Raises:
         ValueError: If it is not a valid record; the message is the reason.
@@ -148,11 +152,14 @@ def parse_record(raw: bytes) -> HostRecord:
     number = document.get("format") if isinstance(document, dict) else None
     if type(number) is int and number > RECORD_FORMAT:
         raise ValueError("its format is that of a newer obcd: update obcd on the coordinator's machine")
+    if not with_cards and isinstance(document, dict):
+        document.pop("cards", None)
     record = HostRecord.from_json(document)
     _check(record)
     return record
 
 
+@lru_cache(maxsize=8192)  # the records of hosts name the same ones again and again
 def endpoint_of(url: str) -> Endpoint:
     """Return the endpoint at a URL of a record; its name is `host:port`, with `https://` in front if it is that.
 

@@ -13,7 +13,7 @@ folder cannot be read, so that a file server that hangs costs no endpoint.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
@@ -89,6 +89,30 @@ class HostStanding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """The servers that the configuration names.
+
+    Attributes:
+        urls: E.g. `http://10.0.0.11:11432`.
+        places: (address at which one was reached, port): the configuration may name it by another name.
+        local_ports: Ports of those on loopback.
+    """
+
+    urls: frozenset[str] = frozenset()
+    places: frozenset[tuple[str, int]] = frozenset()
+    local_ports: frozenset[int] = frozenset()
+
+    def has(self, endpoint: Endpoint, *, is_here: bool) -> bool:
+        """Return whether an endpoint that a host names by its address is one of them.
+
+        Args:
+            is_here: Whether the host is the coordinator's machine.
+        """
+        is_same = endpoint.url in self.urls or (endpoint.host, endpoint.port) in self.places
+        return is_same or (is_here and endpoint.port in self.local_ports)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     """What the coordinator allows.
 
@@ -97,14 +121,14 @@ class Rules:
         owners: The user ids whose endpoints serve the jobs of all users; None: everybody's do.
         most: Most registered endpoints.
         slots: Of an endpoint whose record names none; None: found by measurement.
-        is_taken: Returns whether the configuration names an endpoint, given whether its host is this machine.
+        taken: What the configuration names.
     """
 
     machine_id: str = ""
     owners: frozenset[int] | None = None
     most: int = 128
     slots: int | None = None
-    is_taken: Callable[[Endpoint, bool], bool] = lambda endpoint, is_here: False
+    taken: Taken = Taken()
 
 
 @dataclass(slots=True)
@@ -134,14 +158,13 @@ class _Host:
 
 
 class Roster:
-    """The hosts that have registered. One thread at a time.
+    """The hosts that have registered. One thread at a time."""
 
-    Args:
-        rules: May be replaced at any time by `rules = …`.
-    """
-
-    def __init__(self, rules: Rules) -> None:
-        self.rules = rules
+    def __init__(self) -> None:
+        self._rules = Rules()
+        #: What decides about the endpoints, as of the last decision, and the decision.
+        self._decided: tuple[Rules, list[object]] | None = None
+        self._offered: list[HostedEndpoint] = []
         self._hosts: dict[str, _Host] = {}
         self._refused: Mapping[str, Refused] = {}
         self._clock = 0.0
@@ -190,8 +213,18 @@ class Roster:
         """Let the clock of the sequences stand still until the next scan: the folder cannot be read."""
         self._scanned_at = math.inf
 
-    def endpoints(self) -> list[HostedEndpoint]:
+    def endpoints(self, rules: Rules) -> list[HostedEndpoint]:
         """Return the endpoints that the hosts offer now; one that is missing is to be removed at once."""
+        facts: list[object] = [
+            (name, host.started, host.is_alive, host.ends_at, host.record.state, host.endpoints, self._phase(host))
+            for name, host in self._hosts.items()
+        ]
+        if self._decided != (rules, facts):  # else every record has at most a new sequence: the usual case
+            self._rules, self._decided = rules, (rules, facts)
+            self._offered = self._decide()
+        return self._offered
+
+    def _decide(self) -> list[HostedEndpoint]:
         living = {name: host for name, host in self._hosts.items() if host.is_alive and not self._is_dead(host)}
         self._unused = {name: {} for name in living}
         named = self._admitted(living)
@@ -201,10 +234,10 @@ class Roster:
         for key, endpoint, name in named:
             if claims[endpoint.url] != name:
                 self._unused[name][key] = f"the host {claims[endpoint.url]} has registered it"
-            elif len(found) >= self.rules.most:
+            elif len(found) >= self._rules.most:
                 self.excess += 1
                 self._unused[name][key] = (
-                    f"max_endpoints of [cluster] allows {plural(self.rules.most, 'registered endpoint')}"
+                    f"max_endpoints of [cluster] allows {plural(self._rules.most, 'registered endpoint')}"
                 )
             else:
                 found[key] = self._offer(endpoint, name, living[name])
@@ -259,6 +292,9 @@ class Roster:
     def _age(self, host: _Host) -> float:
         return self._clock - host.changed_at
 
+    def _phase(self, host: _Host) -> int:
+        return (self._age(host) >= SILENT_SECONDS) + self._is_dead(host)
+
     def _is_dead(self, host: _Host) -> bool:
         return self._age(host) >= DEAD_SECONDS
 
@@ -300,9 +336,9 @@ class Roster:
 
     def _offer(self, endpoint: Endpoint, name: str, host: _Host) -> HostedEndpoint:
         standing, reason = self._judge(host)
-        owners = self.rules.owners
+        owners = self._rules.owners
         return HostedEndpoint(
-            endpoint=endpoint if endpoint.slots is not None else replace(endpoint, slots=self.rules.slots),
+            endpoint=endpoint if endpoint.slots is not None else replace(endpoint, slots=self._rules.slots),
             host=name,
             standing=standing,
             reason=reason,
@@ -312,11 +348,11 @@ class Roster:
 
     def _objection(self, endpoint: Endpoint, host: _Host) -> str:
         """Return why a host may not name an endpoint, "" if it may."""
-        rules = self.rules
+        rules = self._rules
         is_here = bool(rules.machine_id) and host.record.machine_id == rules.machine_id
         if endpoint.is_loopback and not is_here:
             return "a loopback address counts only on the coordinator's own machine: register with another --bind"
-        if rules.is_taken(endpoint, is_here):
+        if rules.taken.has(endpoint, is_here=is_here):
             return "the configuration names it"
         return ""
 

@@ -5,10 +5,13 @@ A file server may hang, and a scan then hangs with it: scan in another process o
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+import stat
+import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -42,14 +45,29 @@ class Scan:
 
     Attributes:
         place: Device and inode of the folder: another file system that is mounted there, or none, shows.
+        mode: The permissions of the folder.
         found, refused: By the records' names.
+        same: The names of records that are as in the scan before and not in `found`.
         is_cut: Whether there were more files than are read.
     """
 
     place: tuple[int, int] = (0, 0)
+    mode: int = 0
     found: Mapping[str, Found] = field(default_factory=dict)
     refused: Mapping[str, Refused] = field(default_factory=dict)
+    same: frozenset[str] = frozenset()
     is_cut: bool = False
+
+    def since(self, earlier: Mapping[str, Found]) -> Scan:
+        """Return what has changed since an earlier scan found these records."""
+        same = {name for name, item in self.found.items() if earlier.get(name) is item}
+        return replace(
+            self, found={name: item for name, item in self.found.items() if name not in same}, same=frozenset(same)
+        )
+
+    def completed(self, earlier: Mapping[str, Found]) -> Scan:
+        """Return the whole scan again, the inverse of `since`."""
+        return replace(self, found={**{name: earlier[name] for name in self.same}, **self.found}, same=frozenset())
 
 
 class Scanner:
@@ -57,11 +75,13 @@ class Scanner:
 
     Args:
         trusted: The user ids whose records count.
+        with_cards: Whether the cards in the records are read.
     """
 
-    def __init__(self, folder: Path, trusted: frozenset[int]) -> None:
+    def __init__(self, folder: Path, trusted: frozenset[int], *, with_cards: bool = True) -> None:
         self._folder = folder
         self._trusted = trusted
+        self._with_cards = with_cards
         #: {name: (the bytes of its file, its owner, what they mean)} of the records that count
         self._known: dict[str, tuple[bytes, int, Found]] = {}
 
@@ -82,6 +102,7 @@ class Scanner:
         self._known = {name: item for name, item in self._known.items() if name in seen}  # in the order of arrival
         return Scan(
             place=(status.st_dev, status.st_ino),
+            mode=stat.S_IMODE(status.st_mode),
             found={name: item for name, item in seen.items() if isinstance(item, Found)},
             refused={name: item for name, item in seen.items() if isinstance(item, Refused)},
             is_cut=len(names) > MOST_RECORDS,
@@ -110,11 +131,37 @@ class Scanner:
         if known is not None and known[:2] == (raw, uid):
             return known[2]
         try:
-            item = Found(parse_trusted(raw, name, uid), uid)
+            item = Found(parse_trusted(raw, name, uid, with_cards=self._with_cards), uid)
         except RefusedError as error:
             return Refused(str(error), uid)
         self._known[name] = raw, uid, item
         return item
+
+
+def scan_within(seconds: float, folder: Path, trusted: frozenset[int]) -> Scan:
+    """Scan a folder once, in a thread that is abandoned if the file server hangs.
+
+    Raises:
+        TimeoutError: When the time is over.
+        OSError: If the folder cannot be read.
+    """
+    found: list[Scan] = []
+    errors: list[OSError] = []
+
+    def run() -> None:
+        try:
+            found.append(Scanner(folder, trusted).scan())
+        except OSError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="hosts folder", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not found:
+        raise TimeoutError(errno.ETIMEDOUT, f"it does not answer within {seconds:.0f} s", str(folder))
+    return found[0]
 
 
 def _is_named(entry: os.DirEntry[str]) -> bool:

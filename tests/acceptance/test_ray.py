@@ -2,37 +2,108 @@
 
 from __future__ import annotations
 
+import random
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.ray_support import RayMachine, on_own_machine
-from tests.support import wait_until
+from tests.support import prompts, wait_until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.engine, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1800)]
+
+SLOTS, GPUS = 4, 8
+#: {victim: (a word of its command line, how many of 20 kills, servers that it takes with it)}
+VICTIMS = {
+    "actor": ("ray::GpuServer", 6, 1),
+    "guard": ("obcd.ray.guard", 3, 1),
+    "server": ("obcd simulate", 2, 1),
+    "session": ("obcd.ray.session", 2, 0),
+    "keeper": ("obcd ray up", 3, 0),
+    "raylet": ("--raylet_socket_name", 2, GPUS),
+    "head": ("gcs/gcs_server", 2, GPUS),
+}
 
 
+@pytest.mark.engine
 @on_own_machine
-def test_servers_are_registered_adopted_and_ended(tmp_path: Path) -> None:
-    with RayMachine(tmp_path, gpus=3) as ray:
+def test_servers_are_registered_adopted_scaled_and_ended(tmp_path: Path) -> None:
+    with RayMachine(tmp_path, gpus=3, seconds=0.5, slots=2) as ray:
         ray.start_head()
         ray.start_node()
-        keeper = ray.keep("--min", 2, "--max", 3)
-        wait_until(lambda: len(ray.serving()) == 2, what="two servers are registered")
+        coordinator = ray.coordinate()
+        keeper = ray.keep("--min", 1, "--max", 3, "--idle", 5)
+        wait_until(lambda: len(ray.serving()) == 1, what="one server is registered")
         first = ray.serving()
 
         keeper.send_signal(signal.SIGKILL)
-        ray.keep("--min", 2, "--max", 3)
-        wait_until(lambda: "2 servers adopted" in (tmp_path / "keeper.log").read_text(), what="the servers are adopted")
+        ray.keep("--min", 1, "--max", 3, "--idle", 5)
+        wait_until(lambda: "1 server adopted" in (tmp_path / "keeper.log").read_text(), what="the server is adopted")
         assert ray.serving() == first
+
+        coordinator.drop(prompts(120))
+        wait_until(lambda: len(ray.serving()) == 3, what="three servers are registered")
+        coordinator.published().assert_complete(120)
+        wait_until(lambda: len(ray.serving()) == 1, what="two servers have drained")
+        assert not ray.account("cancelled")
 
         status = ray.obcd("ray", "status")
         assert status.returncode == 0, status.stderr
-        assert status.stdout.count(" serving ") == 2, status.stdout
-
+        assert status.stdout.count(" serving ") == 1, status.stdout
         down = ray.obcd("ray", "down", "--now")
         assert down.returncode == 0, down.stderr
         wait_until(lambda: not ray.servers(), 15, "no process is left")
         assert ray.records() == []
         assert ray.on_one_card_twice() == ""
+
+
+def kill_at_random(folder: Path, kills: int, lines: int, seconds: float) -> None:
+    """Run one job while head, raylet, actors, servers and keeper are killed."""
+    dice = random.Random(17)
+    plan = [name for name, (_, share, _) in VICTIMS.items() for _ in range(share * kills // 20)]
+    dice.shuffle(plan)
+    done: list[str] = []
+    with RayMachine(folder, gpus=GPUS, seconds=seconds, slots=SLOTS) as ray:
+        ray.start_head()
+        ray.start_node()
+        coordinator = ray.coordinate()
+        ray.keep("--min", GPUS, "--max", GPUS)
+        wait_until(lambda: len(ray.serving()) == GPUS, what="all servers are registered")
+        coordinator.drop(prompts(lines))
+        while plan:
+            until = time.monotonic() + dice.uniform(1.0, 6.0)
+            while time.monotonic() < until:
+                ray.revive()
+                time.sleep(0.2)
+            if ray.kill(VICTIMS[plan[-1]][0], dice.choice):
+                done.append(plan.pop())
+        manifest = coordinator.outbox / "notes" / "manifest.json"
+        while not manifest.exists():
+            ray.revive()
+            time.sleep(0.2)
+        coordinator.published().assert_complete(lines)
+        assert coordinator.published().errors == []
+        in_flight = SLOTS * sum(VICTIMS[name][2] for name in done)
+        assert ray.account("arrived").total() <= lines + in_flight, done
+        assert ray.on_one_card_twice() == ""
+
+        assert ray.keeper is not None
+        ray.keeper.kill()  # and nobody starts it again
+        for word in ("--raylet_socket_name", "gcs/gcs_server"):
+            for process in ray.processes(word):
+                process.kill()
+        wait_until(lambda: not ray.servers(), 15 + 5, lambda: f"no process is left: {ray.servers()}")
+
+
+@pytest.mark.engine
+@on_own_machine
+def test_job_is_answered_although_20_processes_are_killed(tmp_path: Path) -> None:
+    kill_at_random(tmp_path, 20, 1500, 1.5)
+
+
+@pytest.mark.soak
+@on_own_machine
+def test_job_is_answered_although_100_processes_are_killed(tmp_path: Path) -> None:
+    kill_at_random(tmp_path, 100, 7000, 1.5)

@@ -25,6 +25,7 @@ from obcd.core.tables.file_format import PARQUET, ZST, Form, why_no_reader
 from obcd.diagnostics.answer_schemas import examine_schemas
 from obcd.diagnostics.findings import Finding, Severity
 from obcd.diagnostics.gpu_host import examine_host, is_enabled, is_gpu_host
+from obcd.diagnostics.hosts_folder import examine_hosts
 from obcd.diagnostics.installation import ask, examine
 from obcd.diagnostics.lock_holders import lock_holders
 from obcd.diagnostics.templates import examine_templates
@@ -57,6 +58,9 @@ UNSET = (
     "    obcd host endpoints  # the lines of this host for [ollama_instances] of the coordinator's machine"
 )
 
+#: Printed instead of the endpoints where all of them come from hosts that register.
+REGISTERED = "endpoints: none in the configuration: hosts register theirs (obcd hosts lists them)"
+
 
 @click.command(epilog=EPILOG)
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object, for machines")
@@ -74,7 +78,12 @@ def check(as_json: bool, keys: bool, schema: bool, config: str | None, root: str
         return ExitCode.DONE
     settings = with_tokens(read_local_settings(config))
     layout = find_layout(root, settings)
-    found_here = [*examine_templates(settings), *examine(ask(layout, settings)), *examine_schemas(settings)]
+    found_here = [
+        *examine_templates(settings),
+        *examine(ask(layout, settings)),
+        *examine_schemas(settings),
+        *examine_hosts(settings, layout),
+    ]
     is_host = is_gpu_host(settings)
     host = examine_host(settings) if is_host else []
     endpoints = settings.endpoints()
@@ -104,7 +113,7 @@ def check(as_json: bool, keys: bool, schema: bool, config: str | None, root: str
     elif endpoints:
         _say_endpoints(findings, probes, settings)
     else:
-        click.echo(UNSET)
+        click.echo(UNSET if settings.cluster.hosts is None else REGISTERED)
     if _has_fault(host):
         return ExitCode.CONFIGURATION
     verdict = _verdict(findings, homeless) if endpoints else ExitCode.DONE

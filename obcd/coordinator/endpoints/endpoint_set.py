@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from obcd.core.request.records import JobSettings
 from obcd.core.scheduling.leases import Lease
 from obcd.core.scheduling.scheduler import Scheduler
 from obcd.core.scheduling.weights import shorten
-from obcd.hosts.roster import HostedEndpoint, Standing
+from obcd.hosts.roster import HostedEndpoint, Standing, Taken
 from obcd.ollama.control import Probe
 from obcd.spool.outbox.publication import EndpointFacts
 from obcd.workers.messages import Answered, Ask, Cancel, Faulted, Probed, ProbeNow, Stepped, Uncached, Weighed
@@ -223,21 +223,14 @@ class Endpoints:
         """The endpoints that the configuration names."""
         return [item for name, item in self._members.items() if name not in self._hosted and name not in self.leaving]
 
-    def find_taken(self) -> Callable[[Endpoint, bool], bool]:
-        """Return a function: whether the configuration names the server of an endpoint, by its URL or another name.
-
-        Its arguments are an endpoint that a host names by its address, and whether that host is this machine.
-        """
+    def taken(self) -> Taken:
+        """Return the servers that the configuration names, which no host can take from it."""
         configured = self.configured
-        urls = {item.url for item in configured}
-        places = {(self.figures[item.name].peer, item.port) for item in configured}
-        local_ports = {item.port for item in configured if item.is_loopback}
-
-        def is_taken(endpoint: Endpoint, is_here: bool) -> bool:
-            is_same = endpoint.url in urls or (endpoint.host, endpoint.port) in places
-            return is_same or (is_here and endpoint.port in local_ports)
-
-        return is_taken
+        return Taken(
+            urls=frozenset(item.url for item in configured),
+            places=frozenset((self.figures[item.name].peer, item.port) for item in configured),
+            local_ports=frozenset(item.port for item in configured if item.is_loopback),
+        )
 
     def on_limits(self, settings: JobSettings) -> None:
         """Allow for the time limits of a job's requests; a job keeps its limits when the configuration changes."""

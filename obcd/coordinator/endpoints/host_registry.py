@@ -53,7 +53,7 @@ class HostRegistry:
         folder, own = settings.cluster.folder, os.geteuid()
         trusted, self._unknown = find_trusted(settings.cluster.users, own)
         if self._wanted is None or folder != self._wanted.folder:
-            self._roster, self._unreadable, self.views = Roster(Rules()), "", ()
+            self._roster, self._unreadable, self.views = Roster(), "", ()
         self._wanted = ScanHosts(folder, trusted) if folder is not None else None
         self._owners = frozenset((own, 0)) if settings.spool.per_user else None
         self._slots = None if settings.requests.slots == "auto" else settings.requests.slots
@@ -125,15 +125,15 @@ class HostRegistry:
             self._unreadable = ""
             logger.info("the hosts folder can be read again", extra={"action": "hosts_readable"})
         self._is_cut = found.is_cut
-        self._roster.rules = Rules(
+        rules = Rules(
             machine_id=self._machine_id,
             owners=self._owners,
             most=max(0, self._most - len(endpoints.configured)),
             slots=self._slots,
-            is_taken=endpoints.find_taken(),
+            taken=endpoints.taken(),
         )
         self._roster.observe(found, now)
-        offered = self._roster.endpoints()
+        offered = self._roster.endpoints(rules)
         self._show(self._roster.standings(now))
         return offered
 

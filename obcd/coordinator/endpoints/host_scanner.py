@@ -13,12 +13,12 @@ import logging
 import select
 import signal
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from obcd.hosts.scan import Scan, Scanner
+from obcd.hosts.scan import Found, Scan, Scanner
 from obcd.logs.setup import fault_text
 from obcd.workers.channel import Channel, ClosedError, exit_at_the_end_of
 from obcd.workers.pool import Child, try_to_start
@@ -50,14 +50,22 @@ def run_scanner(sock: socket.socket) -> None:
         signal.signal(number, signal.SIG_IGN)
     channel = Channel(sock)
     exit_at_the_end_of(channel)
-    known: tuple[ScanHosts, Scanner] | None = None
+    scanned: ScanHosts | None = None
+    scanner = Scanner(Path(), frozenset())
+    earlier: Mapping[str, Found] = {}
     try:
         while True:
             select.select([channel], [], [])
             for wanted in channel.receive():
-                if known is None or known[0] != wanted:
-                    known = wanted, Scanner(wanted.folder, wanted.trusted)
-                channel.send(_scan(known[1]))
+                if wanted != scanned:
+                    scanned, earlier = wanted, {}
+                    scanner = Scanner(wanted.folder, wanted.trusted, with_cards=False)
+                outcome = _scan(scanner)
+                if isinstance(outcome, ScanFailed):
+                    channel.send(outcome)
+                else:
+                    channel.send(outcome.since(earlier))
+                    earlier = outcome.found
     except ClosedError:
         return
 
@@ -90,6 +98,8 @@ class HostScanner:
         self._is_late = False
         self._due = 0.0
         self._last: ScanHosts | None = None
+        #: The records as of the child's last answer: it sends those that have changed.
+        self._earlier: Mapping[str, Found] = {}
 
     @property
     def pid(self) -> int | None:
@@ -135,6 +145,7 @@ class HostScanner:
         child = self._child
         if child is None or (readable is not None and child.channel.fileno() not in readable):
             return None
+        outcomes: list[Scan | ScanFailed]
         try:
             outcomes = child.channel.receive()
         except ClosedError:
@@ -144,7 +155,10 @@ class HostScanner:
             return None
         is_valid = not self._is_late and wanted == self._last  # else it is from before a hang, or of another folder
         self._began, self._is_late, self._due = None, False, now + SCAN_SECONDS if is_valid else now
-        found: Scan | ScanFailed = outcomes[-1]
+        (found,) = outcomes  # one answer to each request
+        if isinstance(found, Scan):
+            found = found.completed(self._earlier)
+            self._earlier = found.found
         return found if is_valid else None
 
     def _ask(self, wanted: ScanHosts, now: float) -> None:

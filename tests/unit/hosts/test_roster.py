@@ -9,7 +9,7 @@ import pytest
 
 from obcd.coordinator.endpoints.host_scanner import LIMIT_SECONDS, SCAN_SECONDS
 from obcd.hosts.record import WRITE_SECONDS, HostRecord, HostState, RegisteredEndpoint
-from obcd.hosts.roster import MARGIN_SECONDS, HostedEndpoint, HostStanding, Roster, Rules, Standing
+from obcd.hosts.roster import MARGIN_SECONDS, HostedEndpoint, HostStanding, Roster, Rules, Standing, Taken
 from obcd.hosts.scan import Found, Refused, Scan
 
 URL = "http://10.0.0.1:11432"
@@ -20,7 +20,8 @@ class Folder:
     """A hosts folder on a simulated clock, which is scanned every two seconds."""
 
     def __init__(self, rules: Rules | None = None) -> None:
-        self.roster = Roster(rules or Rules())
+        self.roster = Roster()
+        self.rules = rules or Rules()
         self.now = 1000.0
         self.place = (1, 1)
         self.records: dict[str, Found] = {}
@@ -47,7 +48,7 @@ class Folder:
         """Let time pass, then scan; return `{endpoint that is offered: what it gets}`."""
         self.now += seconds
         self.roster.observe(Scan(place=self.place, found=dict(self.records), refused=dict(self.refused)), self.now)
-        self.offered = self.roster.endpoints()
+        self.offered = self.roster.endpoints(self.rules)
         return {item.endpoint.name: item.standing for item in self.offered}
 
     def pass_until(self, wanted: dict[str, Standing]) -> float:
@@ -81,7 +82,7 @@ def test_record_that_appears_is_used_at_once(folder: Folder) -> None:
 def test_record_from_before_the_start_is_used_when_it_changes() -> None:
     folder = Folder()
     folder.write()
-    folder.roster = Roster(Rules())
+    folder.roster = Roster()
 
     assert folder.scan() == folder.scan() == {}
     assert folder.standing().age is None
@@ -129,7 +130,7 @@ def test_clock_stands_still_while_the_folder_cannot_be_read(folder: Folder) -> N
     for _ in range(60):  # ten minutes
         folder.now += 10
         folder.roster.pause()
-        assert {item.endpoint.name: item.standing for item in folder.roster.endpoints()} == OPEN
+        assert {item.endpoint.name: item.standing for item in folder.roster.endpoints(folder.rules)} == OPEN
     assert folder.scan() == OPEN
     assert folder.pass_until({NAME: Standing.HELD}) > 20
 
@@ -235,11 +236,29 @@ def test_record_that_vanishes_counts_as_silent(folder: Folder) -> None:
 
 
 def test_endpoint_of_the_configuration_is_not_taken_from_it() -> None:
-    folder = Folder(Rules(is_taken=lambda endpoint, is_here: endpoint.url == URL))
+    folder = Folder(Rules(taken=Taken(urls=frozenset((URL,)))))
     folder.write("gpu1", URL, "http://10.0.0.1:11433")
 
     assert folder.scan() == {"10.0.0.1:11433": Standing.OPEN}
     assert NAME in folder.standing().why
+
+
+@pytest.mark.parametrize(
+    ("taken", "machine", "is_used"),
+    [
+        (Taken(places=frozenset((("10.0.0.1", 11432),))), "other", False),  # configured by its name
+        (Taken(places=frozenset((("10.0.0.1", 11433),))), "other", True),
+        (Taken(local_ports=frozenset((11432,))), "own", False),  # configured as 127.0.0.1
+        (Taken(local_ports=frozenset((11432,))), "other", True),
+    ],
+)
+def test_endpoint_that_the_configuration_names_in_another_way_is_not_taken_twice(
+    taken: Taken, machine: str, is_used: bool
+) -> None:
+    folder = Folder(Rules(taken=taken, machine_id="own"))
+    folder.write(machine_id=machine)
+
+    assert bool(folder.scan()) is is_used
 
 
 def test_endpoint_of_another_owner_is_not_taken_from_it(folder: Folder) -> None:
@@ -304,7 +323,7 @@ def test_records_of_a_user_who_is_not_listed_any_more_are_forgotten_at_once(fold
 
 
 def test_most_endpoints_are_those_that_came_first(folder: Folder) -> None:
-    folder.roster.rules = Rules(most=2)
+    folder.rules = Rules(most=2)
     for number in (3, 2, 1):
         folder.write(f"h{number}", f"http://10.0.0.{number}:80")
         folder.scan()

@@ -196,7 +196,7 @@ def test_same_bytes_are_not_parsed_again(tmp_path: Path, monkeypatch: pytest.Mon
     path = write(tmp_path)
     scanner = Scanner(tmp_path, frozenset((OWN,)))
     first = scanner.scan()
-    monkeypatch.setattr("obcd.hosts.trust.parse_record", lambda raw: pytest.fail("parsed again"))
+    monkeypatch.setattr("obcd.hosts.trust.parse_record", lambda raw, **_: pytest.fail("parsed again"))
     assert scanner.scan() == first
     monkeypatch.undo()
 
