@@ -56,12 +56,12 @@ COMMANDS = {
     "reload": CommandPlace("obcd.cli.daemon.reload:reload", "make the coordinator read its configuration again."),
     "host": CommandPlace("obcd.cli.host.run:host", "run one Ollama per GPU under supervisord."),
     "slurm": CommandPlace("obcd.cli.host.slurm:slurm", "print an sbatch script that runs GPU hosts in Slurm."),
+    "ray": CommandPlace("obcd.cli.host.ray:ray_group", "run servers on the GPUs of a Ray cluster."),
     "hosts": CommandPlace(
         "obcd.cli.daemon.hosts:hosts", "list the hosts that have registered, and why one is not used."
     ),
     "serve-gpu": CommandPlace("obcd.cli.host.serve_gpu:serve_gpu", "run the Ollama server of GPU N."),
     "host-watch": CommandPlace("obcd.cli.host.watch:host_watch", ""),
-    "ray": CommandPlace("obcd.cli.host.ray:ray_group", "run servers on the GPUs of a Ray cluster."),
     "host-register": CommandPlace("obcd.cli.host.register:host_register", ""),
     "check": CommandPlace("obcd.cli.daemon.check:check", "check configuration, installation, [host] and endpoints."),
     "bench": CommandPlace("obcd.cli.measure.bench:bench", "measure how many requests in flight are best."),
