@@ -116,7 +116,8 @@ class RayMachine:
 
     def __init__(self, folder: Path, *, gpus: int, seconds: float = 0.05, slots: int = 4) -> None:
         self.folder, self._gpus = folder, gpus
-        self.hosts, self.root, self._servers, work = folder / "hosts", folder / "root", folder / "servers", folder / "w"
+        short = Path(tempfile.mkdtemp(prefix="obcd-", dir="/tmp"))  # for sockets: 107 bytes at most
+        self.hosts, self.root, self._servers, work = folder / "hosts", folder / "root", folder / "servers", short / "w"
         for made in (self.hosts, self._servers, work):
             made.mkdir(parents=True)
         self.hosts.chmod(0o700)
@@ -137,7 +138,7 @@ class RayMachine:
         self.config = write_config(
             folder / "obcd.toml", [], cluster={"hosts": str(self.hosts)}, host={"num_parallel": slots}
         )
-        self._ray_folder = Path(tempfile.mkdtemp(prefix="obcd-", dir="/tmp"))  # sockets: 107 bytes at most
+        self._short = short
         self._started: list[subprocess.Popen[bytes]] = []
         self.head: subprocess.Popen[bytes] | None = None
         self.node: subprocess.Popen[bytes] | None = None
@@ -155,7 +156,7 @@ class RayMachine:
             if process.poll() is None:
                 process.kill()
             process.wait()
-        shutil.rmtree(self._ray_folder, ignore_errors=True)
+        shutil.rmtree(self._short, ignore_errors=True)
         if kind is not None:
             for path in sorted(self.folder.glob("*.log")):
                 print(f"== {path.name}\n{path.read_text('utf-8', 'replace')[-6000:]}")
@@ -163,7 +164,7 @@ class RayMachine:
     def start_head(self) -> None:
         """Start the head: no GPU, so that no server is there."""
         words = ["--head", "--port", str(PORT), "--num-gpus", "0", "--include-dashboard", "false"]
-        self.head = self._ray(*words, "--temp-dir", str(self._ray_folder))
+        self.head = self._ray(*words, "--temp-dir", str(self._short))
         wait_until(self._answers, START_SECONDS, "the head answers")
 
     def start_node(self) -> None:
