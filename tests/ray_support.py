@@ -23,6 +23,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -50,6 +51,8 @@ INSIDE = "OBCD_TEST_OWN_MACHINE"
 #: Seconds for Ray to start; the machine may be busy.
 START_SECONDS = 120.0
 PORT = 26379
+#: Seconds between two starts of what has ended.
+REVIVE_SECONDS = 3.0
 #: Ray's own wait for a head that is away: 60 s.
 HEAD_SECONDS = 5
 #: Each server is a simulated Ollama; `flock` shows two servers on one card.
@@ -145,6 +148,7 @@ class RayMachine:
         self.keeper: subprocess.Popen[bytes] | None = None
         self._kept: tuple[object, ...] = ()
         self._running: list[Running] = []
+        self._revive_at = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -162,22 +166,25 @@ class RayMachine:
                 print(f"== {path.name}\n{path.read_text('utf-8', 'replace')[-6000:]}")
 
     def start_head(self) -> None:
-        """Start the head: no GPU, so that no server is there."""
-        words = ["--head", "--port", str(PORT), "--num-gpus", "0", "--include-dashboard", "false"]
-        self.head = self._ray(*words, "--temp-dir", str(self._short))
+        """Start the head, and wait for it. It has no GPU, so that no server is there."""
+        self.head = self._start_head()
         wait_until(self._answers, START_SECONDS, "the head answers")
+
+    def _start_head(self) -> subprocess.Popen[bytes]:
+        words = ["--head", "--port", str(PORT), "--num-gpus", "0", "--include-dashboard", "false"]
+        return self._ray("head", *words, "--temp-dir", str(self._short))
 
     def start_node(self) -> None:
         """Start the node with the GPUs."""
-        self.node = self._ray("--address", f"127.0.0.1:{PORT}", "--num-gpus", str(self._gpus))
+        self.node = self._ray("node", "--address", f"127.0.0.1:{PORT}", "--num-gpus", str(self._gpus))
 
-    def _ray(self, *words: str) -> subprocess.Popen[bytes]:
+    def _ray(self, name: str, *words: str) -> subprocess.Popen[bytes]:
         common = ["--node-ip-address", "127.0.0.1", "--num-cpus", "1", "--object-store-memory", "80000000"]
-        return self.begin("ray", ["ray", "start", *words, *common, "--disable-usage-stats", "--block"])
+        return self.begin(name, ["ray", "start", *words, *common, "--disable-usage-stats", "--block"])
 
     def _answers(self) -> bool:
         assert self.head is not None
-        assert self.head.poll() is None, (self.folder / "ray.log").read_text()
+        assert self.head.poll() is None, (self.folder / "head.log").read_text()
         words = ["ray", "status", "--address", f"127.0.0.1:{PORT}"]
         done = subprocess.run(words, env=self.environment, capture_output=True, check=False, timeout=START_SECONDS)
         return done.returncode == 0
@@ -206,13 +213,19 @@ class RayMachine:
         return found
 
     def revive(self) -> None:
-        """Start head, node and keeper again if they have ended, as their units would."""
+        """Start head, node and keeper again if they have ended, as their units would: each once in some seconds."""
+        now = time.monotonic()
+        if now < self._revive_at:
+            return
         if self.head is not None and self.head.poll() is not None:
-            self.start_head()
-        if self.node is not None and self.node.poll() is not None:
+            self.head = self._start_head()
+        elif self.node is not None and self.node.poll() is not None:
             self.start_node()
-        if self.keeper is not None and self.keeper.poll() is not None:
+        elif self.keeper is not None and self.keeper.poll() is not None:
             self.keep(*self._kept)
+        else:
+            return
+        self._revive_at = now + REVIVE_SECONDS
 
     def obcd(self, *words: object, timeout: float = START_SECONDS) -> subprocess.CompletedProcess[str]:
         """Run a command of obcd to its end."""

@@ -190,7 +190,7 @@ class Keeper:
         extra = {"action": "server_reported", "server": number}
         if report.trouble and (before is None or before.trouble != report.trouble):
             logger.warning("server %d on %s: %s", number, report.node, report.trouble, extra=extra)
-        elif before is None or (before.state, before.url) != (report.state, report.url):
+        elif report.url and (before is None or (before.state, before.url) != (report.state, report.url)):
             logger.info(
                 "server %d on %s: %s %s", number, report.node, report.state, report.url, extra=extra
             )  # fmt: skip

@@ -29,6 +29,7 @@ from obcd.text import printable
 
 logger = logging.getLogger(__name__)
 
+COMMAND = (sys.executable, "-m", "obcd.ray.session")
 #: Seconds until the session must be connected; seconds after which a session that says nothing hangs; for its end.
 CONNECT_SECONDS, SILENCE_SECONDS, END_SECONDS = 30.0, 90.0, 10.0
 #: Bytes of what Ray wrote that are kept; most characters of Ray's words in a message.
@@ -86,7 +87,7 @@ class RaySession:
     def __init__(self, order: Mapping[str, object]) -> None:
         self._place = place_of(str(order["address"]))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "obcd.ray.session", json.dumps(order)],
+            [*COMMAND, json.dumps(order)],
             env={**os.environ, "PYTHONSAFEPATH": "1", TIE: str(os.getpid()), "RAY_USAGE_STATS_ENABLED": "0"},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
