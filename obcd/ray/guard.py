@@ -16,7 +16,6 @@ import os
 import select
 import signal
 import socket
-import sys
 from dataclasses import replace
 
 from obcd.clock import monotonic
@@ -293,4 +292,4 @@ def is_same(one: ServerReport, other: ServerReport) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(run(Orders(0), 1))
+    run(Orders(0), 1)

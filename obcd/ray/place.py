@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,12 @@ class KeeperPlace:
             else Path(tempfile.gettempdir()) / f"obcd-{os.getuid()}-ray-{namespace}"
         )
 
-    def hold(self) -> int:
-        """Take the lock as long as this process lives; return its descriptor.
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Be the keeper in this block.
 
         Raises:
-            AlreadyRunningError: If another keeper holds it.
+            AlreadyRunningError: If another process is.
             InputError: If the folder cannot be used.
         """
         make_folder(self.folder)
@@ -43,16 +45,18 @@ class KeeperPlace:
             descriptor = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise InputError(f"cannot open the lock in {self.folder}: {error.strerror}") from None
-        if not take(descriptor, fcntl.LOCK_EX):
-            holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+        try:
+            if not take(descriptor, fcntl.LOCK_EX):
+                holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+                raise AlreadyRunningError(
+                    f"obcd ray up already keeps this namespace here (pid {holder}): stop that one first, or choose "
+                    "another --namespace"
+                )
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            yield
+        finally:
             os.close(descriptor)
-            raise AlreadyRunningError(
-                f"obcd ray up already keeps this namespace here (pid {holder}): stop that one first, or choose another "
-                "--namespace"
-            )
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        return descriptor
 
     def keeper(self) -> int | None:
         """Return the process id of the keeper that runs here, None if none does."""

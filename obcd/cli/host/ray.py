@@ -18,7 +18,7 @@ from obcd.host.servers.binding import parse_ports
 from obcd.logs.setup import set_up_logging
 from obcd.parent_death import tie_to_parent
 from obcd.ray.link import RaySession, Said
-from obcd.ray.messages import ServerWish
+from obcd.ray.messages import LEASE_SECONDS, ServerWish
 from obcd.ray.place import KeeperPlace
 from obcd.ray.session import Order
 from obcd.ray.supervision import supervise
@@ -110,8 +110,6 @@ def up(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
     settings = read_settings(config)
     if ports is not None:
         parse_ports(ports)
-    place = KeeperPlace(namespace)
-    lock = place.hold()
     order = Order(
         do="keep", address=address, namespace=namespace,
         hosts=str(_hosts_folder(register, settings)), status=str(find_layout(root, settings).status),
@@ -120,15 +118,16 @@ def up(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
     )  # fmt: skip
     tie_to_parent(os.environ)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        supervise(order, place)
-    except KeyboardInterrupt:
-        say(
-            f"the keeper ends; its servers stay for {ServerWish.of(settings).lease_seconds:.0f} s, for another "
-            f"obcd ray up; obcd ray down ends them now"
-        )
-    finally:
-        os.close(lock)
+    place = KeeperPlace(namespace)
+    with place.hold():
+        say("Ollama has no authentication: everybody who reaches the nodes can use these servers and delete models")
+        try:
+            supervise(order, place)
+        except KeyboardInterrupt:
+            say(
+                f"the keeper ends; its servers stay for {LEASE_SECONDS:.0f} s, for another obcd ray up; "
+                "obcd ray down ends them now"
+            )
     return ExitCode.DONE
 
 

@@ -19,22 +19,20 @@ def _own_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_only_one_keeper_holds_a_namespace_and_its_end_frees_it() -> None:
     place = KeeperPlace("obcd")
     assert place.keeper() is None
-    lock = place.hold()
-    assert place.keeper() == os.getpid()
-    with pytest.raises(AlreadyRunningError, match=str(os.getpid())):
-        KeeperPlace("obcd").hold()
-    os.close(KeeperPlace("other").hold())
-
-    os.close(lock)
-
-    assert place.keeper() is None
-    os.close(place.hold())
+    for _ in range(2):
+        with place.hold():
+            assert place.keeper() == os.getpid()
+            with pytest.raises(AlreadyRunningError, match=str(os.getpid())), KeeperPlace("obcd").hold():
+                pass
+            with KeeperPlace("other").hold():
+                pass
+        assert place.keeper() is None
 
 
 def test_the_state_is_read_back_and_damage_is_nothing() -> None:
     place = KeeperPlace("obcd")
     assert place.read() == {}
-    os.close(place.hold())
+    place.folder.mkdir()
     place.show({"target": 3})
     assert place.read() == {"target": 3}
     (place.folder / "keeper.json").write_text("[")
