@@ -179,7 +179,8 @@ class RayMachine:
         self.node = self._ray("node", "--address", f"127.0.0.1:{PORT}", "--num-gpus", str(self._gpus))
 
     def _ray(self, name: str, *words: str) -> subprocess.Popen[bytes]:
-        common = ["--node-ip-address", "127.0.0.1", "--num-cpus", "1", "--object-store-memory", "80000000"]
+        # Ray starts as many workers at once as there are CPUs
+        common = ["--node-ip-address", "127.0.0.1", "--num-cpus", "4", "--object-store-memory", "80000000"]
         return self.begin(name, ["ray", "start", *words, *common, "--disable-usage-stats", "--block"])
 
     def _answers(self) -> bool:

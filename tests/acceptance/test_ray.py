@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.shell_blocks import read_blocks
 from tests.ray_support import RayMachine, on_own_machine
-from tests.support import prompts, wait_until
+from tests.support import SOURCES, prompts, wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1800)]
 
@@ -59,6 +60,22 @@ def test_servers_are_registered_adopted_scaled_and_ended(tmp_path: Path) -> None
         assert ray.on_one_card_twice() == ""
 
 
+@pytest.mark.engine
+@on_own_machine
+def test_walk_of_the_manual_works(tmp_path: Path) -> None:
+    blocks = [block for block in read_blocks(SOURCES / "etc" / "manual" / "ray.md") if block.tag == "ray"]
+    assert len(blocks) == 5
+    with RayMachine(tmp_path, gpus=4) as ray:
+        ray.start_head()
+        ray.start_node()
+        script = "set -eu\n" + "".join(f"echo '== {block.place}' >&2\n{block.text}" for block in blocks)
+        walk = ray.begin("walk", ["bash", "-c", script])
+
+        assert walk.wait(600) == 0, (tmp_path / "walk.log").read_text()
+
+        wait_until(lambda: not ray.servers(), 15, "no process is left")
+
+
 def kill_at_random(folder: Path, kills: int, lines: int, seconds: float) -> None:
     """Run one job while head, raylet, actors, servers and keeper are killed."""
     dice = random.Random(17)
@@ -100,10 +117,10 @@ def kill_at_random(folder: Path, kills: int, lines: int, seconds: float) -> None
 @pytest.mark.engine
 @on_own_machine
 def test_job_is_answered_although_20_processes_are_killed(tmp_path: Path) -> None:
-    kill_at_random(tmp_path, 20, 1500, 1.5)
+    kill_at_random(tmp_path, 20, 1000, 1.5)
 
 
 @pytest.mark.soak
 @on_own_machine
 def test_job_is_answered_although_100_processes_are_killed(tmp_path: Path) -> None:
-    kill_at_random(tmp_path, 100, 7000, 1.5)
+    kill_at_random(tmp_path, 100, 5000, 1.5)

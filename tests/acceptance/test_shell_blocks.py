@@ -29,6 +29,7 @@ RUNS = {
     "systemd": "a machine with systemd and two stand-in cards",
     "root": "this machine with an empty /opt, beside a wheel of obcd",
     "checkout": "CI runs these commands themselves (.ci/run)",
+    "ray": "a machine with a real Ray and stand-in cards (test_ray.py)",
     "gpu": "nowhere: it needs a GPU",
 }
 BLOCKS = [block for page in PAGES for block in read_blocks(page)]
