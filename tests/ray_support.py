@@ -66,14 +66,14 @@ exec {python} -m obcd simulate --load-seconds 0.01 --seconds {seconds} --account
 
 
 def own_machine() -> list[str]:
-    """Return the words before a command that runs on a machine of its own."""
+    """Return the words before a command that runs on its own machine."""
     user = [] if os.geteuid() == 0 else ["--map-root-user"]
     spaces = ["unshare", "--net", "--pid", "--fork", "--mount", "--mount-proc", "--kill-child", *user]
     return [*spaces, sys.executable, "-c", LOOPBACK_UP]
 
 
 def why_no_ray() -> str:
-    """Return why no Ray can run here on a machine of its own, or nothing."""
+    """Return why no Ray can run here on its own machine, or nothing."""
     if importlib.util.find_spec("ray") is None:
         return "Ray is not installed: pip install 'obcd[ray]' (make test-engines does)"
     try:
@@ -84,7 +84,7 @@ def why_no_ray() -> str:
 
 
 def on_own_machine(test: Callable[[Path], None]) -> Callable[[Path], None]:
-    """Run a test inside namespaces, in a pytest of its own; skip it with a sentence where that cannot be."""
+    """Run a test inside namespaces, in another pytest; skip it with a sentence where that cannot be."""
 
     @functools.wraps(test)
     def run(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ class RayMachine:
         return done.returncode == 0
 
     def begin(self, name: str, words: Sequence[str]) -> subprocess.Popen[bytes]:
-        """Start a command, its output in `NAME.log`, with a group of its own."""
+        """Start a command, its output in `NAME.log`, in its own process group."""
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 words, env=self.environment, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,

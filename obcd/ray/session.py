@@ -88,7 +88,7 @@ class _SaidHandler(logging.Handler):
 def keep(order: Order, cluster: RayCluster) -> None:
     """Keep the servers until SIGTERM, or until `obcd ray down` has ended them."""
     stop: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))  # after `ray.init`, which sets another one
+    signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))  # after `connect`, in which Ray sets another one
     limits = Limits(least=order.least, most=order.most, idle_seconds=order.idle_seconds)
     name = f"{machine_id()}/{os.getpid()}"
     wish = ServerWish.from_json(order.wish)

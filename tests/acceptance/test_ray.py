@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from obcd.errors import ExitCode
 from tests.acceptance.shell_blocks import read_blocks
 from tests.ray_support import RayMachine, on_own_machine
 from tests.support import SOURCES, prompts, wait_until
@@ -58,6 +59,26 @@ def test_servers_are_registered_adopted_scaled_and_ended(tmp_path: Path) -> None
         wait_until(lambda: not ray.servers(), 15, "no process is left")
         assert ray.records() == []
         assert ray.on_one_card_twice() == ""
+
+
+@pytest.mark.engine
+@on_own_machine
+def test_cluster_that_wants_a_token_is_one_sentence_until_the_token_is_there(tmp_path: Path) -> None:
+    with RayMachine(tmp_path, gpus=1) as ray:
+        token = tmp_path / "token"
+        token.write_text("3ede458a34bf8332ada47c71e4853b7592be17d6d8563a70b16154a134da116f")
+        without = dict(ray.environment)
+        ray.environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        ray.start_head()
+        assert ray.obcd("ray", "status").returncode == ExitCode.DONE
+
+        ray.environment = without
+        began = time.monotonic()
+        refused = ray.obcd("ray", "up", "--register", ray.hosts)
+
+        assert refused.returncode == ExitCode.NO_ENDPOINT, refused.stderr
+        assert "requires a token" in refused.stderr.splitlines()[-1]
+        assert time.monotonic() - began < 20  # Ray itself tries for 20 s
 
 
 @pytest.mark.engine
