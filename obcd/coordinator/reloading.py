@@ -171,10 +171,13 @@ def check_whole(old: Settings, new: Settings) -> None:
         ConfigurationError: If so; the message says what is missing.
     """
     had, has = (settings.model_fields_set - {"source", "schemas", "tokens"} for settings in (old, new))
-    lost = "no longer has [ollama_instances]" if "ollama_instances" in had - has else "is empty"
-    if ("ollama_instances" in had - has and new.cluster.hosts is None) or (had and not has):
+    lost = {name for name in ("ollama_instances", "cluster") if name in had - has}
+    if new.cluster.hosts is not None:  # the hosts that register take the place of the list
+        lost.discard("ollama_instances")
+    if lost or (had and not has):
+        what = f"no longer has [{max(lost)}]" if lost else "is empty"
         raise ConfigurationError(
-            f"the configuration {new.source} {lost}: was it truncated while it was written? If this is intended, "
+            f"the configuration {new.source} {what}: was it truncated while it was written? If this is intended, "
             "restart the coordinator"
         )
 

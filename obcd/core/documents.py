@@ -6,7 +6,7 @@ not have. A field that is added later therefore needs a default.
 
 from __future__ import annotations
 
-import math
+import sys
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -124,8 +124,10 @@ def _read_exactly(kind: type, value: object) -> object:
 
 
 def _read_float(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"no number: {value!r:.100}")
+    if not -sys.float_info.max <= value <= sys.float_info.max:  # NaN, or an integer beyond every float
+        raise ValueError("no finite number")
     return float(value)
 
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
-#: Both are hashed: copied images of virtual machines share the first, and machine-id(5) is not to be shown as it is.
-#: The second is the kernel's, so that all containers of a machine have the same (proc(5), random/boot_id).
+#: The first one that holds something counts: a machine without systemd may have no machine-id(5), and a unit with
+#: ProcSubset=pid does not see the kernel's own.
 SOURCES = (Path("/etc/machine-id"), Path("/proc/sys/kernel/random/boot_id"))
 
 
-def machine_id() -> str:
-    """Return 32 characters that name this machine until it is started again; "" where the kernel names no start."""
-    texts = [""] * len(SOURCES)
-    for number, source in enumerate(SOURCES):
+def machine_id(sources: Sequence[Path] = SOURCES) -> str:
+    """Return 32 characters that name this machine, "" if nothing does.
+
+    They are a hash, because machine-id(5) is not to be shown as it is, and of the host name too: the images of nodes
+    and virtual machines are often copies, with one machine-id for all.
+    """
+    for source in sources:
         with contextlib.suppress(OSError):
-            texts[number] = source.read_text("ascii", "replace").strip()
-    if not texts[-1]:
-        return ""
-    return hashlib.sha256("\n".join(("obcd", *texts)).encode()).hexdigest()[:32]
+            if text := source.read_text("ascii", "replace").strip():
+                return hashlib.sha256(f"obcd\n{text}\n{os.uname().nodename}".encode()).hexdigest()[:32]
+    return ""

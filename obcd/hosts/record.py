@@ -154,7 +154,10 @@ def parse_record(raw: bytes, *, with_cards: bool = True) -> HostRecord:
         raise ValueError("its format is that of a newer obcd: update obcd on the coordinator's machine")
     if not with_cards and isinstance(document, dict):
         document.pop("cards", None)
-    record = HostRecord.from_json(document)
+    try:
+        record = HostRecord.from_json(document)
+    except RecursionError:  # a fault quotes the value, which may be nested as deep as JSON may be
+        raise ValueError("it is nested too deep") from None
     _check(record)
     return record
 

@@ -15,6 +15,7 @@ READING_ORDER = (
     "formats",
     "structured-answers",
     "operating",
+    "registering-hosts",
     "configuration",
     "commands",
     "measuring",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from obcd.errors import ExitCode
 from obcd.hosts.record import HostState, RegisteredEndpoint
 from obcd.hosts.registration import Registration
-from tests.support import NEVER_HEDGED, Cluster, CoordinatorProcess, Simulated, prompts, wait_until
+from tests.golden.wording import wording
+from tests.support import NEVER_HEDGED, Cluster, CoordinatorProcess, Simulated, prompt_lines, prompts, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -85,7 +89,7 @@ def test_job_waits_for_a_host_and_hosts_come_drain_and_die_with_it_running(
     first, second = (cluster.simulate("--parallel", 4, "--seconds", 0.3) for _ in range(2))
     coordinator.drop(prompts(60))
     waiting = wait_until(lambda: [job["trouble"] for job in coordinator.status()["jobs"] if job["trouble"]])
-    assert waiting[0].startswith("waiting for a host")
+    assert waiting[0].startswith(wording("waiting-for-a-host"))
     assert coordinator.status()["troubles"] == []
 
     # when a host registers, and another one while the first one drains
@@ -108,6 +112,45 @@ def test_job_waits_for_a_host_and_hosts_come_drain_and_die_with_it_running(
     coordinator.published().assert_complete(60)
     assert len(first.asked()) == sent
     assert asked_once(first, second) == {1}
+
+
+def test_scan_that_hangs_is_shown_and_stops_nothing(
+    cluster: Cluster, quick_server: Simulated, folder: Path, hosts: list[Host]
+) -> None:
+    config = cluster.configure([], cluster={"hosts": str(folder)})
+    tweaks = {**QUICK, "obcd.coordinator.endpoints.host_scanner:LIMIT_SECONDS": 1.0}
+    coordinator = cluster.coordinate(config, tweaks=tweaks)
+    hosts.append(Host(folder, "one", quick_server.urls))
+    wait_until(lambda: states(coordinator) == {quick_server.names[0]: "UP"})
+
+    # a process that is stopped answers as little as one that waits for a file server
+    scanner = coordinator.status()["processes"]["host scanner"]
+    os.kill(scanner, signal.SIGSTOP)
+    wait_until(lambda: any("hosts folder unreadable since" in text for text in coordinator.status()["troubles"]))
+    coordinator.drop(prompts(4))
+    coordinator.published().assert_complete(4)
+
+    # and is replaced, since a file server stops no process
+    wait_until(lambda: not coordinator.status()["troubles"])
+    assert coordinator.status()["processes"]["host scanner"] != scanner
+    assert states(coordinator) == {quick_server.names[0]: "UP"}
+
+
+def test_batch_waits_for_a_host_too(
+    cluster: Cluster, quick_server: Simulated, folder: Path, hosts: list[Host], tmp_path: Path
+) -> None:
+    config = cluster.configure([], cluster={"hosts": str(folder)})
+    (tmp_path / "notes.jsonl").write_bytes(prompt_lines(prompts(4)))
+    batch = cluster.begin(
+        "batch", "--config", config, "--prompts", tmp_path / "notes.jsonl", "--output_dir", tmp_path / "out",
+        tweaks=QUICK,
+    )  # fmt: skip
+    wait_until(lambda: wording("no-endpoint-can-be-reached-yet") in batch.text())
+
+    hosts.append(Host(folder, "one", quick_server.urls))
+
+    assert batch.wait() == ExitCode.DONE
+    assert len(quick_server.asked()) == 4
 
 
 def test_what_is_in_flight_at_a_host_that_is_gone_is_sent_elsewhere(

@@ -58,7 +58,7 @@ class _Place:
         settings = read_settings(config)
         folder = settings.cluster.folder
         if folder is None:
-            raise ConfigurationError("no hosts folder is configured: set hosts in [cluster] (obcd help hosts)")
+            raise ConfigurationError("no hosts folder is configured: set hosts in [cluster] (obcd help registering-hosts)")
         return cls(settings, find_layout(root, settings), folder)
 
     def scan(self) -> Scan:

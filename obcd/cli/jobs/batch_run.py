@@ -134,6 +134,9 @@ def _check_endpoints(settings: Settings, headers: Sequence[JobHeader]) -> dict[s
     for name, found in probes.items():
         if found.failure is not None and reached:
             say(f"endpoint {name} is not used for now: {found.failure}")
+    if not reached and settings.cluster.hosts is not None:
+        say(f"no endpoint can be reached yet: the hosts that register in {settings.cluster.hosts} are waited for")
+        return probes
     if not reached:
         reasons = "; ".join(f"{name}: {found.failure}" for name, found in probes.items())
         is_misplaced = any(misplaced_path(item.url) for item in endpoints)
@@ -161,6 +164,8 @@ def _check_endpoints(settings: Settings, headers: Sequence[JobHeader]) -> dict[s
 
 def _room(endpoints: list[Endpoint]) -> str:
     """Return `4 slots`, or `2 endpoints` if obcd finds their slots while it runs."""
+    if not endpoints:
+        return "the hosts that register"
     slots = [item.slots for item in endpoints]
     known = [count for count in slots if count is not None]
     return plural(sum(known), "slot") if len(known) == len(slots) else plural(len(slots), "endpoint")
@@ -267,7 +272,7 @@ class _Plain:
         view = self._coordinator.view(now)
         jobs = [job for job in map(view.find_job, self._headers) if job is not None]
         if jobs:
-            self._show(self._sum(jobs), view.troubles)
+            self._show(self._sum(jobs), view.troubles or view.notes)
 
     def _sum(self, jobs: Sequence[JobView]) -> JobView:
         """Return the figures of all jobs as those of one; a published job is done."""

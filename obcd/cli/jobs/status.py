@@ -25,7 +25,7 @@ States of an endpoint (each move is a line in the journal):
   UP        it gets a request for every slot
   SUSPECT   requests failed there: it gets one at a time until one succeeds
   DOWN      it gets none; it is tried again after 1 s, later after up to 1 min
-  DRAINING  removed from the configuration: it finishes its requests in flight
+  DRAINING  removed, or its host is silent or ends: it finishes its requests in flight
 
 \b
 States of a job:

@@ -182,6 +182,8 @@ class Endpoints:
                 return
             self._add(item.endpoint, now)
         self._hosted[name], self._members[name] = item, item.endpoint
+        if name not in self._held:  # it may have been in the configuration, with a token
+            self.pool.configure(self._spec(item.endpoint))
         self.scheduler.set_slots(name, item.endpoint.slots)
         self.scheduler.limit_endpoint(name, item.only_for, item.ends_at)
         if item.standing is Standing.OPEN:

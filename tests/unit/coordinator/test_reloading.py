@@ -79,6 +79,19 @@ def test_file_is_applied_when_it_was_the_same_twice(bench: Bench) -> None:
     assert bench.reloader.tick(6.0) == float("inf")
 
 
+def test_hosts_that_register_may_take_the_place_of_the_list_and_are_not_lost_with_the_rest_of_a_file(
+    bench: Bench, tmp_path: Path
+) -> None:
+    bench.write(f'model = "m"\n[cluster]\nhosts = "{tmp_path}"\n')
+    bench.reloader.ask(0.0)
+    assert bench.finish().is_ok
+    assert bench.coordinator.endpoints.waits_for_host
+
+    bench.write('model = "m"\n')
+    bench.reloader.ask(10.0)
+    assert not bench.finish(10.0).is_ok
+
+
 def test_file_that_is_being_written_is_waited_for(bench: Bench) -> None:
     lines = (FULL + '"10.0.0.1:3" = 2\n').splitlines(keepends=True)
     now = 0.0

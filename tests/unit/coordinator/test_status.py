@@ -49,6 +49,18 @@ def test_before_it_is_ready_it_recovers(coordinator: Coordinator) -> None:
     assert line(coordinator) == "recovering"
 
 
+def test_without_an_endpoint_it_waits_for_a_host(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"cluster": {"hosts": "/hosts"}})
+    made = Coordinator(settings, Layout.at(tmp_path / "root"))
+    made.is_recovered = True
+
+    view = made.view(0.0)
+
+    assert status_line(view) == f"no jobs, {wording('waiting-for-a-host')}"
+    assert (view.troubles, len(view.notes)) == ((), 1)
+    made._recorder.stop(5)
+
+
 def test_without_jobs_the_endpoints_are_told(coordinator: Coordinator) -> None:
     assert line(coordinator) == "no jobs, 3/4 endpoints up"
 

@@ -19,6 +19,7 @@ from obcd.coordinator.main_loop import Coordinator
 from obcd.coordinator.view import (
     EndpointView,
     FurtherJobView,
+    HostView,
     JobState,
     JobView,
     PublishedView,
@@ -35,8 +36,8 @@ from tests.unit.coordinator.jobs.test_running_job import job
 #: All keys of status.json, in their order; those of the objects in its lists.
 STATUS_KEYS = [
     "format", "version", "pid", "root", "inbox", "outbox", "per_user", "state", "updated", "updated_at", "troubles",
-    "notes", "takes_reloads", "reloads", "eta_seconds", "jobs", "further_jobs", "endpoints", "pulls", "settling",
-    "waiting", "rejected", "published", "processes",
+    "notes", "takes_reloads", "reloads", "eta_seconds", "jobs", "further_jobs", "endpoints", "hosts", "pulls",
+    "settling", "waiting", "rejected", "published", "processes",
 ]  # fmt: skip
 IDLE_KEYS = [
     "job", "name", "profile", "drop_id", "parent", "uid", "state", "priority", "context", "total", "done", "failed",
@@ -49,6 +50,7 @@ ENDPOINT_KEYS = [
 OTHER_KEYS: dict[type[Document], list[str]] = {
     FurtherJobView: ["job", "profile", "name", "state"],
     EndpointView: ENDPOINT_KEYS,
+    HostView: ["name", "owner", "by", "state", "age_seconds", "endpoints", "seconds_left", "why"],
     PullView: ["endpoint", "model", "percent"],
     WaitingView: ["file", "why"],
     RejectedView: ["file", "folder", "why"],

@@ -23,6 +23,7 @@ from obcd.core.scheduling.scheduler import Scheduler
 from obcd.hosts.record import HostRecord, HostState, RegisteredEndpoint
 from obcd.hosts.roster import MARGIN_SECONDS
 from obcd.hosts.scan import Found, Scan
+from obcd.secret import Secret
 from obcd.workers.channel import ClosedError
 
 MODEL = Signature("m:latest", ())
@@ -97,7 +98,8 @@ class Site:
         self.settings = new
 
     def register(self, name: str = "gpu1", endpoint: str = NAME, **changes: Any) -> None:
-        named = RegisteredEndpoint(url=f"http://{endpoint}", slots=2)
+        url = endpoint if "://" in endpoint else f"http://{endpoint}"
+        named = RegisteredEndpoint(url=url, slots=2)
         record = HostRecord(id=name, boot="b", sequence=1, state=HostState.SERVING, endpoints=(named,))
         self.records[name] = replace(record, **changes)
 
@@ -414,3 +416,20 @@ def test_pace_that_is_not_known_yet_is_taken_as_a_minute(site: Site, left: float
     site.advance(8)
 
     assert bool(site.assign()) is is_sent
+
+
+def test_token_of_the_configuration_never_goes_to_the_endpoint_of_a_host() -> None:
+    endpoint = "https://10.0.0.1:443"
+    site = Site(ollama_instances={endpoint: 0, "h:1": 0})
+    tokens = site.settings.model_copy(update={"tokens": {endpoint: Secret("secret")}})
+    site.endpoints.apply(compare(site.settings, tokens, ()), tokens, site.now)
+    assert site.endpoints.pool._workers[endpoint].spec.token == Secret("secret")
+    site.advance(3)
+    site.assign()
+
+    site.register("gpu1", endpoint)
+    site.reload(ollama_instances={"h:1": 0})  # while its requests are in flight
+    site.advance(3)
+
+    assert site.states[endpoint] == "UP"
+    assert site.endpoints.pool._workers[endpoint].spec.token is None
