@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import random
+import secrets
 import socket
 import sys
 from collections.abc import Collection, Mapping
@@ -23,6 +24,8 @@ from typing import Any
 import psutil
 
 SOURCES = Path(__file__).resolve().parent / "standins"
+#: The end of the cards' UUIDs. Every process of tests has its own: a card serves one server of a user on a machine.
+TAIL = secrets.token_hex(6)
 #: Below the range that the kernel takes ports of outgoing connections from (32768 on): whoever asks a server that is
 #: not there yet could else hold the very port that it is to listen on.
 PORTS = range(20000, 32000)
@@ -51,9 +54,9 @@ def card(index: int, **changes: Any) -> dict[str, Any]:
     }
 
 
-def card_uuid(index: int) -> str:
+def card_uuid(index: int, tail: str = TAIL) -> str:
     """Return the UUID of the card of an index; no two share their first digits."""
-    return f"GPU-{index:08x}-1111-2222-3333-444455556666"
+    return f"GPU-{index:08x}-1111-2222-3333-{tail}"
 
 
 def mig_uuid(index: int, number: int) -> str:
@@ -61,17 +64,20 @@ def mig_uuid(index: int, number: int) -> str:
     return f"MIG-{index:04x}{number:04x}-aaaa-bbbb-cccc-ddddeeeeffff"
 
 
-def cards(count: int, *, lost: Collection[int] = (), mig: Mapping[int, int] | None = None) -> list[dict[str, Any]]:
+def cards(
+    count: int, *, lost: Collection[int] = (), mig: Mapping[int, int] | None = None, tail: str = TAIL
+) -> list[dict[str, Any]]:
     """Return some cards.
 
     Args:
+        tail: Another end of their UUIDs, for a second machine of one process of tests.
         lost: Indices of those that fell off the bus.
         mig: {index: number of MIG instances}.
     """
     made = []
     for index in range(count):
         instances = [{"number": number, "uuid": mig_uuid(index, number)} for number in range((mig or {}).get(index, 0))]
-        made.append(card(index, lost=index in lost, mig=instances or None))
+        made.append(card(index, uuid=card_uuid(index, tail), lost=index in lost, mig=instances or None))
     return made
 
 

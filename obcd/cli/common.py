@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -23,6 +23,8 @@ from obcd.text import plural, printable
 
 #: Age of a status in seconds above which no coordinator is running.
 STALE_SECONDS = 10.0
+#: The same for a status that comes over a file system, which may show it late (nfs(5): acregmax).
+SHARED_STALE_SECONDS = 75.0
 #: The commands that start a coordinator, by hand and as a unit.
 START = "obcd up, or systemctl start obcd-coordinator"
 
@@ -107,11 +109,34 @@ def one_delimiter(given: str) -> str:
     return delimiter
 
 
+def read_status(layout: Layout) -> Any:
+    """Return the newest status of a spool's coordinator, which may run inside a Slurm job on another machine.
+
+    Raises:
+        OSError, ValueError: If there is none that can be read.
+    """
+    try:
+        shared = disk.read_json(layout.shared_status)
+    except (OSError, ValueError):
+        return disk.read_json(layout.status)
+    try:
+        return max(shared, disk.read_json(layout.status), key=_updated)
+    except (OSError, ValueError):
+        return shared
+
+
+def _updated(document: Any) -> float:
+    try:
+        return float(document["updated"])
+    except (KeyError, TypeError, ValueError):
+        return 0.0
+
+
 def is_running(layout: Layout) -> bool:
     """Return whether a coordinator runs on a spool; True where this user may not read its status."""
     try:
-        document = disk.read_json(layout.status)
-        return time.time() - float(document["updated"]) <= STALE_SECONDS
+        limit = SHARED_STALE_SECONDS if os.path.exists(layout.shared_status) else STALE_SECONDS
+        return time.time() - float(read_status(layout)["updated"]) <= limit
     except PermissionError:
         return True
     except (OSError, ValueError, KeyError, TypeError):
@@ -121,7 +146,7 @@ def is_running(layout: Layout) -> bool:
 def find_view(layout: Layout) -> View | None:
     """Return the last status of a spool's coordinator, or None where this user cannot read it; it may have ended."""
     try:
-        return View.from_json(disk.read_json(layout.status))
+        return View.from_json(read_status(layout))
     except (OSError, ValueError):
         return None
 

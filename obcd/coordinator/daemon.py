@@ -6,6 +6,7 @@ import contextlib
 import logging
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 
 from obcd.clock import monotonic
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two snapshots: when no job or endpoint changed, and when one did.
 SNAPSHOT_SECONDS, LEAST_SECONDS = 1.0, 0.1
+#: Seconds between two copies of the snapshot for other machines, on a file system that they share.
+SHARED_SECONDS = 5.0
 #: Seconds by which systemd's timeout is extended with each snapshot while a drain or a recovery is under way, because
 #: `drain_seconds` may be longer than the unit's TimeoutStopSec (sd_notify(3), EXTEND_TIMEOUT_USEC).
 PATIENCE_SECONDS = 30
@@ -79,7 +82,11 @@ class UntilIdle:
 
 
 def run(
-    coordinator: Coordinator, each_turn: Callable[[float], bool] | None = None, reread: Reread | None = None
+    coordinator: Coordinator,
+    each_turn: Callable[[float], bool] | None = None,
+    reread: Reread | None = None,
+    *,
+    shares_status: bool = False,
 ) -> bool:
     """Run until a signal or `each_turn` ends it.
 
@@ -88,6 +95,7 @@ def run(
     Args:
         each_turn: Called after every tick; True ends the run.
         reread: Reads the configuration again at SIGHUP; without it SIGHUP ends the process, as is its default.
+        shares_status: Whether commands on other machines see the status, by a copy of it in the root.
 
     Returns:
         Whether `each_turn` ended the run, and not a signal.
@@ -100,7 +108,8 @@ def run(
             coordinator.start(monotonic())
         reloader = Reloader(coordinator, reread) if reread is not None else None
         try:
-            is_done = _loop(coordinator, signals, each_turn, reloader)
+            display = _Display(coordinator, takes_reloads=reloader is not None, shares_status=shares_status)
+            is_done = _loop(coordinator, signals, each_turn, reloader, display)
             coordinator.clear_begun()  # the run ended in order, not by an error
             return is_done
         finally:
@@ -108,6 +117,9 @@ def run(
             coordinator.stop()
             with contextlib.suppress(OSError):  # otherwise `obcd status` would show READY for some more seconds
                 coordinator.layout.status.unlink()
+            if shares_status:
+                with contextlib.suppress(OSError):
+                    coordinator.layout.shared_status.unlink()
 
 
 def _loop(
@@ -115,9 +127,9 @@ def _loop(
     signals: Signals,
     each_turn: Callable[[float], bool] | None,
     reloader: Reloader | None,
+    display: _Display,
 ) -> bool:
     drain_until, beat = float("inf"), watchdog_interval()
-    display = _Display(coordinator, takes_reloads=reloader is not None)
     while True:
         now = monotonic()
         pause = coordinator.tick(now)
@@ -146,9 +158,10 @@ def _loop(
 class _Display:
     """Reports the coordinator's state to systemd and `status.json` at intervals."""
 
-    def __init__(self, coordinator: Coordinator, *, takes_reloads: bool) -> None:
+    def __init__(self, coordinator: Coordinator, *, takes_reloads: bool, shares_status: bool) -> None:
         self._coordinator = coordinator
         self._takes_reloads = takes_reloads
+        self._shared_at = -SHARED_SECONDS if shares_status else float("inf")
         self._shown_at, self._shown_revision = -SNAPSHOT_SECONDS, 0
         self._is_ready = self._is_broken = False
         self._has_watchdog = watchdog_interval() is not None
@@ -171,7 +184,10 @@ class _Display:
         self._shown_at, self._shown_revision = now, revision
         view = coordinator.view(now, takes_reloads=self._takes_reloads)
         self._notify(view)
-        self._write(view)
+        self._write(self._coordinator.layout.status, view)
+        if now - self._shared_at >= SHARED_SECONDS:
+            self._shared_at = now
+            self._write(self._coordinator.layout.shared_status, view)
         return SNAPSHOT_SECONDS
 
     def _notify(self, view: LiveView) -> None:
@@ -182,10 +198,10 @@ class _Display:
             notify(EXTEND_TIMEOUT_USEC=PATIENCE_SECONDS * 1_000_000)
         notify(STATUS=status_line(view))
 
-    def _write(self, view: LiveView) -> None:
+    def _write(self, path: Path, view: LiveView) -> None:
         """Write the snapshot; a failure is logged once and stops nothing."""
         try:
-            disk.show_json(self._coordinator.layout.status, view.to_json())
+            disk.show_json(path, view.to_json())
         except OSError as error:
             if not self._is_broken:
                 logger.warning("cannot write the status file: %s", error.strerror, extra={"action": "status_failed"})

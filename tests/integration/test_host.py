@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -26,7 +27,7 @@ from obcd.host.servers.locks import hold_pull
 from obcd.host.supervisord.remote import Remote
 from obcd.ollama.pulling import stream_pull
 from tests.golden.wording import wording
-from tests.gpu_support import StandIns, card_uuid, cards, free_base
+from tests.gpu_support import TAIL, StandIns, card_uuid, cards, free_base
 from tests.support import Running, all_gone, family, is_gone, make_environment, obcd_command, run_obcd, wait_until
 
 pytestmark = pytest.mark.integration
@@ -51,10 +52,10 @@ QUICK: dict[str, Any] = {
 class Host:
     """One `obcd host` on a machine of stand-ins."""
 
-    def __init__(self, folder: Path, count: int, tweaks: dict[str, Any] | None = None) -> None:
+    def __init__(self, folder: Path, count: int, tweaks: dict[str, Any] | None = None, tail: str = TAIL) -> None:
         folder.mkdir(exist_ok=True)
         self.runtime, self.count, self._tweaks = folder / "run", count, tweaks
-        self.stand_ins = StandIns(folder / "machine", cards(count))
+        self.stand_ins = StandIns(folder / "machine", cards(count, tail=tail))
         self.base = free_base(count)
         self._notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notified.bind(str(folder / "notify"))
@@ -162,7 +163,7 @@ class Hung:
 
 @pytest.fixture(scope="module")
 def hung(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hung]:
-    machine = Host(tmp_path_factory.mktemp("hung"), 1)
+    machine = Host(tmp_path_factory.mktemp("hung"), 1, tail=secrets.token_hex(6))
     try:
         yield Hung(machine)
     finally:
@@ -317,7 +318,7 @@ def test_restart_says_why_a_server_does_not_come(host: Host) -> None:
 
 
 def test_a_port_that_a_stranger_holds_keeps_no_other_card_idle_and_all_of_them_no_host(runtime: Path) -> None:
-    machine = Host(runtime, 2, {"obcd.host.servers.launcher:PORT_SECONDS": 0.2})
+    machine = Host(runtime, 2, {"obcd.host.servers.launcher:PORT_SECONDS": 0.2}, secrets.token_hex(6))
     with socket.socket() as stranger, socket.socket() as another:
         machine.process.end()  # begun before the stranger came
         stranger.bind(("127.0.0.1", machine.base + 1))
@@ -432,7 +433,7 @@ def test_systemd_is_told_ready_status_and_watchdog(host: Host) -> None:
 
 
 def test_a_killed_supervisord_leaves_nothing_that_the_next_start_does_not_end(host: Host, runtime: Path) -> None:
-    machine = Host(runtime, 2, QUICK)
+    machine = Host(runtime, 2, QUICK, secrets.token_hex(6))
     try:
         machine.wait_for_all()
         machine.switch("stubborn", 0)

@@ -472,3 +472,42 @@ def test_the_servers_of_another_host_are_told_by_their_cards(rig: Rig, tmp_path:
     wait_until(
         lambda: any(wording("gpu1-its-card-has-a-server", folder) in line for line in _shared(rig.plan, tmp_path))
     )
+
+
+def test_a_card_of_another_host_s_live_server_is_refused_and_free_when_its_last_process_has_ended(
+    rig: Rig, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    moved = make_plan(rig.stand_ins, free_ports(2))
+    write_plan(moved, other)
+    first = rig.serve("0")
+    tweaks = {"obcd.host.servers.card_locks:CARD_SECONDS": 0.0}
+    command = ("serve-gpu", "0", "--plan", other, "--parent", os.getpid())
+
+    refused = run_obcd(rig.environment, *command, tweaks=tweaks)
+    runner = rig.stand_ins.runner(rig.ports[0])
+    first.send(signal.SIGKILL)
+    first.wait()
+    still = run_obcd(rig.environment, *command, tweaks=tweaks)  # the runner holds the card's memory
+    os.kill(runner, signal.SIGKILL)
+    wait_until(lambda: is_gone(runner))
+    second = Running(obcd_command(*command), rig.environment, tmp_path / "second.log")
+    rig.started.append(second)
+
+    assert (refused.returncode, still.returncode) == (ExitCode.ALREADY_RUNNING, ExitCode.ALREADY_RUNNING)
+    assert wording("gpu-0-is-held-by-process", card_uuid(0), first.pid) in refused.stderr
+    assert wording("gpu-0-is-held-by-process", card_uuid(0), runner) in still.stderr
+    rig.wait_for(second, moved.servers[0].port)
+
+
+def test_a_server_by_hand_prints_its_url_and_the_next_one_for_its_card_is_refused(rig: Rig) -> None:
+    chosen = ("serve-gpu", card_uuid(1), "--port", "0", "--bind", "127.0.0.2")
+    process = Running(obcd_command(*chosen), rig.environment, rig.runtime / "by-hand.log")
+    rig.started.append(process)
+    url = wait_until(lambda: next((line for line in process.text().splitlines() if line.startswith("http")), ""))
+
+    wait_until(lambda: rig.stand_ins.pid(int(url.rpartition(":")[2])) == process.pid, what=process.text)
+    assert requests.get(f"{url}/api/version", timeout=5).ok
+    assert rig.run(*chosen[1:]).returncode == ExitCode.ALREADY_RUNNING
+    assert requests.get(f"{url}/api/version", timeout=5).ok

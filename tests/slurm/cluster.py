@@ -1,4 +1,4 @@
-"""A real Slurm of three machines on this one: `login` with the controller, and the nodes `n1` and `n2` with four cards each.
+"""A real Slurm of three machines on this one: `login` with the controller, and two nodes with four cards each.
 
                   login 10.77.0.1  munged, slurmctld            one pid, mount, network and host name space each;
                     │ bridge                                    those of the nodes lie inside that of login, so that
@@ -63,7 +63,7 @@ SchedulerParameters=batch_sched_delay=0,bf_interval=1,sched_min_interval=100000
 PartitionName=gpu Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
 """
 #: Becomes init of the machine, which waits for whatever is orphaned there.
-_INIT = "hostname {name}; ip link set lo up; {more} sleep infinity & wait"
+_INIT = "hostname {name}; ip link set lo up; mount -t tmpfs none /tmp; {more} sleep infinity & wait"
 
 
 def why_no_slurm() -> str:
@@ -142,7 +142,8 @@ class SlurmCluster:
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(64))
         key.chmod(0o400)
-        more = f"mount --bind {hosts} /etc/hosts; ip link add br0 type bridge; ip address add {ADDRESS}/24 dev br0; ip link set br0 up;"
+        bridge = f"ip link add br0 type bridge; ip address add {ADDRESS}/24 dev br0; ip link set br0 up;"
+        more = f"mount --bind {hosts} /etc/hosts; {bridge}"
         self._start_machine(LOGIN, more)
         self._serve(LOGIN, [_which("munged") or "", "--foreground", "--force", "--num-threads", "1",
                             f"--socket={self.folder}/munge.sock", f"--key-file={key}",
@@ -284,7 +285,7 @@ def _script(path: Path, text: str) -> None:
 @contextmanager
 def slurm_here(simulate: str = "--seconds 0.05") -> Iterator[SlurmCluster]:
     """Yield a fresh cluster, and leave nothing of it."""
-    folder = Path(tempfile.mkdtemp(prefix="obcd-slurm-"))
+    folder = Path(tempfile.mkdtemp(prefix="obcd-slurm-", dir="/var/tmp"))
     folder.chmod(0o755)
     cluster = None
     try:

@@ -69,6 +69,7 @@ def coordinator(config: str | None, root: str | None, until_idle: float | None, 
         again = with_tokens(read_settings(config) if source is None else load_settings(source))
         return again, find_layout(root, again)
 
-    run(made, None if until_idle is None else UntilIdle(made, until_idle), reread)
+    each_turn = None if until_idle is None else UntilIdle(made, until_idle)
+    run(made, each_turn, reread, shares_status=bool(os.environ.get("SLURM_JOB_ID")))
     logger.info("stopped", extra={"action": "stopped"})
     return ExitCode.DONE

@@ -11,7 +11,7 @@ import click
 
 from obcd.clock import wall
 from obcd.host.control.programs import STOP_SECONDS
-from obcd.host.control.registrar import Registrar, Writer, run
+from obcd.host.control.registrar import RecordWriter, Registrar, run
 from obcd.host.servers.allocation import read_allocation
 from obcd.host.servers.plan import read_plan
 from obcd.hosts.registration import Registration
@@ -30,7 +30,7 @@ def host_register(runtime: str, folder: str, name: str, drain_seconds: float) ->
     set_up_logging()
     allocation = read_allocation(os.environ)
     until = None if allocation is None else allocation.until
-    writer = Writer(Registration(Path(folder), name, by="" if allocation is None else allocation.by, until=until))
+    writer = RecordWriter(Registration(Path(folder), name, by="" if allocation is None else allocation.by, until=until))
 
     def limit() -> float:
         """Return how long the host may drain: its servers have to end before the allocation does."""

@@ -151,7 +151,7 @@ def _hosts_folder(settings: Settings, given: str | None, *, is_needed: bool) -> 
     """Return the hosts folder.
 
     Raises:
-        UsageError: If none is named.
+        UsageError: If the configuration and the command line name no folder.
         ConfigurationError: If the coordinator of the script would look into another one.
     """
     configured = settings.cluster.folder

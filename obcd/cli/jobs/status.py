@@ -7,10 +7,17 @@ import time
 
 import click
 
-from obcd.cli.common import START, config_option, find_layout_anyway, is_running, is_terminal, root_option
+from obcd.cli.common import (
+    START,
+    config_option,
+    find_layout_anyway,
+    is_running,
+    is_terminal,
+    read_status,
+    root_option,
+)
 from obcd.coordinator.view import View
 from obcd.errors import ExitCode, InputError
-from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
 
 EPILOG = """\b
@@ -64,7 +71,7 @@ def _read(layout: Layout) -> object:
     if not is_running(layout):
         raise InputError(f"no coordinator runs on {layout.root}: start one ({START})")
     try:
-        return disk.read_json(layout.status)
+        document: object = read_status(layout)
     except PermissionError:
         raise InputError(
             f"the status of {layout.root} cannot be read by this user: join the daemon's group "
@@ -72,6 +79,7 @@ def _read(layout: Layout) -> object:
         ) from None
     except OSError as error:
         raise InputError(f"the status of {layout.root} cannot be read: {error.strerror}") from None
+    return document
 
 
 def _view(layout: Layout) -> View:

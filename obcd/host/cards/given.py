@@ -32,7 +32,7 @@ ASK = {
 }
 
 
-class Engine(StrEnum):
+class ClusterEngine(StrEnum):
     """What started this process and gave it its cards."""
 
     SLURM = "slurm"
@@ -58,14 +58,14 @@ class Given:
         return tuple(numbers) if len(numbers) == len(self.entries) else ()
 
 
-def find_engine(environ: Mapping[str, str]) -> Engine | None:
+def find_engine(environ: Mapping[str, str]) -> ClusterEngine | None:
     """Return the engine that started this process, None if it was a person or systemd.
 
     Ray comes first: a Ray cluster may itself run inside a Slurm job, and then its actors own the cards.
     """
     if any(environ.get(name) for name in RAY_VARIABLES):
-        return Engine.RAY
-    return Engine.SLURM if environ.get("SLURM_JOB_ID") else None
+        return ClusterEngine.RAY
+    return ClusterEngine.SLURM if environ.get("SLURM_JOB_ID") else None
 
 
 def read_given(environ: Mapping[str, str], vendor: str = "nvidia") -> Given:

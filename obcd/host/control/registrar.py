@@ -43,8 +43,8 @@ PATIENCE_SECONDS = 10
 Content = tuple[HostState, tuple[RegisteredEndpoint, ...], tuple[CardReading, ...]]
 
 
-class Writer:
-    """Writes records in a thread of its own, always the latest one: a write may hang with the file server."""
+class RecordWriter:
+    """Writes records in a separate thread, always the latest one: a write may hang with the file server."""
 
     def __init__(self, registration: Registration) -> None:
         self._registration = registration
@@ -176,7 +176,9 @@ def _card(reading: Mapping[str, Any], name: str) -> CardReading:
     )
 
 
-def run(registrar: Registrar, writer: Writer, is_stopped: threading.Event, drain_seconds: Callable[[], float]) -> None:
+def run(
+    registrar: Registrar, writer: RecordWriter, is_stopped: threading.Event, drain_seconds: Callable[[], float]
+) -> None:
     """Keep the record until a signal, then drain, and write that the host is gone.
 
     Args:

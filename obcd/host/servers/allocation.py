@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from obcd.host.cards.given import Engine, find_engine
+from obcd.host.cards.given import ClusterEngine, find_engine
 
 #: Seconds to wait for Slurm's controller, which may be busy: without an answer the end is not known.
 SCONTROL_SECONDS = 10.0
@@ -37,7 +37,7 @@ def allocation_name(environ: Mapping[str, str]) -> str:
 
     Tasks that `srun` starts in one job count from 0 in SLURM_PROCID; a batch script has no step.
     """
-    if find_engine(environ) is not Engine.SLURM:
+    if find_engine(environ) is not ClusterEngine.SLURM:
         return ""
     array, task = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
     job = f"{array}_{task}" if array and task else environ["SLURM_JOB_ID"]

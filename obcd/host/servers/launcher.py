@@ -86,7 +86,7 @@ def launch(wanted: Launch, announce: Callable[[], None] = lambda: None) -> None:
         check_port(wanted)  # first: a running server of this slot is reported and not ended
     check_holder(wanted)
     end_leftovers(wanted.runtime, wanted.server.label)
-    held = hold_card(wanted.server)  # before the driver is asked: of two that start together, one goes on
+    held = hold_card(wanted.server)  # before the driver is queried: of two that start together, one goes on
     check_card(wanted)
     wait_for_pull(wanted.runtime)
     check_models(wanted.server)

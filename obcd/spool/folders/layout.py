@@ -99,6 +99,11 @@ class Layout:
         """The coordinator's snapshot, for `obcd status`."""
         return self.runtime / "status.json"
 
+    @property
+    def shared_status(self) -> Path:
+        """A copy of it for other machines, from a coordinator inside a Slurm job, whose node nobody logs in to."""
+        return self.root / "status.json"
+
     def create(self, profiles: list[str], option: str = "--root DIR") -> None:
         """Make the folders that are missing.
 

@@ -6,7 +6,7 @@ import pytest
 
 from obcd.errors import ConfigurationError
 from obcd.host.cards.card import Card, GpuError, MigInstance, Reason
-from obcd.host.cards.given import Engine, Given, find_engine, read_given, select
+from obcd.host.cards.given import ClusterEngine, Given, find_engine, read_given, select
 from tests.golden.wording import wording
 
 
@@ -88,6 +88,6 @@ def test_amd_s_list_comes_first_for_amd() -> None:
 
 
 def test_an_engine_is_known_by_its_variables() -> None:
-    assert find_engine({"SLURM_JOB_ID": "7"}) is Engine.SLURM
-    assert find_engine({"SLURM_JOB_ID": "7", "RAY_RAYLET_PID": "9"}) is Engine.RAY
+    assert find_engine({"SLURM_JOB_ID": "7"}) is ClusterEngine.SLURM
+    assert find_engine({"SLURM_JOB_ID": "7", "RAY_RAYLET_PID": "9"}) is ClusterEngine.RAY
     assert find_engine({"SLURM_JOB_ID": ""}) is None

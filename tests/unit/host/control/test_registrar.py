@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from obcd.host.control.registrar import Content, Registrar, Writer, run
+from obcd.host.control.registrar import Content, RecordWriter, Registrar, run
 from obcd.host.servers.plan import HostPlan, Server
 from obcd.hosts.record import CardReading, HostState, RegisteredEndpoint
 from obcd.hosts.registration import Registration
@@ -112,7 +112,7 @@ def test_a_drain_ends_when_its_time_is_over(place: Place) -> None:
 def test_the_last_record_says_that_the_host_is_gone(place: Place, tmp_path: Path) -> None:
     hosts = tmp_path / "hosts"
     hosts.mkdir()
-    writer = Writer(Registration(hosts, "gpu1"))
+    writer = RecordWriter(Registration(hosts, "gpu1"))
     is_stopped = threading.Event()
     is_stopped.set()
 
@@ -134,7 +134,7 @@ def test_a_write_that_hangs_holds_up_nothing_and_the_latest_record_comes_after_i
             written.append(state)
             return ""
 
-    writer = Writer(Hanging())
+    writer = RecordWriter(Hanging())
     for state in (HostState.SERVING, HostState.SERVING, HostState.GONE):
         writer.offer((state, (), ()))
 

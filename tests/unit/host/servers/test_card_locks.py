@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from pathlib import Path
 
@@ -27,7 +28,9 @@ def test_a_card_is_held_once_and_the_holder_is_named(server: Server, tmp_path: P
     assert held is not None
     assert held.get_inheritable()
 
-    with pytest.raises(AlreadyRunningError, match=wording("is-held-by-process-two-servers", server.pin, os.getpid())):
+    with pytest.raises(
+        AlreadyRunningError, match=re.escape(wording("gpu-0-is-held-by-process", server.pin, os.getpid()))
+    ):
         hold_card(server)
     with pytest.raises(AlreadyRunningError):
         check_card_free(server, tmp_path, is_supervised=True)
