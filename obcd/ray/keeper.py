@@ -20,7 +20,7 @@ from obcd.host.control.registrar import Content
 from obcd.hosts.record import HostState, RegisteredEndpoint
 from obcd.ray.cluster import Look, Silence
 from obcd.ray.messages import DrainCause, GuardState, ServerReport, ServerWish
-from obcd.ray.record_writer import GONE
+from obcd.ray.server_records import GONE
 from obcd.ray.scaling import Demand, Limits, Member, Step, decide
 from obcd.text import plural
 
@@ -64,7 +64,7 @@ class ServerCluster(Protocol):
 
 
 class Records(Protocol):
-    """`obcd.ray.record_writer.ServerRecords`."""
+    """`obcd.ray.server_records.ServerRecords`."""
 
     def put(self, number: int, content: Content) -> None:
         """Write a record."""

@@ -26,7 +26,7 @@ from obcd.ray.cluster import ActorNeeds, Look, RayCluster, all_looks, connect
 from obcd.ray.keeper import Keeper, KeeperPlan
 from obcd.ray.link import Said
 from obcd.ray.messages import DrainCause, GuardState, ServerWish
-from obcd.ray.record_writer import GONE, ServerRecords
+from obcd.ray.server_records import GONE, ServerRecords
 from obcd.ray.scaling import Limits, waiting_requests
 from obcd.spool.folders import disk
 

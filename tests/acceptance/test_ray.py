@@ -56,7 +56,7 @@ def test_servers_are_registered_adopted_scaled_and_ended(tmp_path: Path) -> None
         assert status.stdout.count(" serving ") == 1, status.stdout
         down = ray.obcd("ray", "down", "--now")
         assert down.returncode == 0, down.stderr
-        wait_until(lambda: not ray.servers(), 15, "no process is left")
+        wait_until(lambda: not ray.servers(), what="no process is left")
         assert ray.records() == []
         assert ray.on_one_card_twice() == ""
 
@@ -73,12 +73,10 @@ def test_cluster_that_wants_a_token_is_one_sentence_until_the_token_is_there(tmp
         assert ray.obcd("ray", "status").returncode == ExitCode.DONE
 
         ray.environment = without
-        began = time.monotonic()
         refused = ray.obcd("ray", "up", "--register", ray.hosts)
 
         assert refused.returncode == ExitCode.NO_ENDPOINT, refused.stderr
         assert "requires a token" in refused.stderr.splitlines()[-1]
-        assert time.monotonic() - began < 20  # Ray itself tries for 20 s
 
 
 @pytest.mark.engine
@@ -94,7 +92,7 @@ def test_walk_of_the_manual_works(tmp_path: Path) -> None:
 
         assert walk.wait(600) == 0, (tmp_path / "walk.log").read_text()
 
-        wait_until(lambda: not ray.servers(), 15, "no process is left")
+        wait_until(lambda: not ray.servers(), what="no process is left")
 
 
 def kill_at_random(folder: Path, kills: int, lines: int, seconds: float) -> None:
@@ -132,7 +130,7 @@ def kill_at_random(folder: Path, kills: int, lines: int, seconds: float) -> None
         for word in ("--raylet_socket_name", "gcs/gcs_server"):
             for process in ray.processes(word):
                 process.kill()
-        wait_until(lambda: not ray.servers(), 15 + 5, lambda: f"no process is left: {ray.servers()}")
+        wait_until(lambda: not ray.servers(), what=lambda: f"no process is left: {ray.servers()}")
 
 
 @pytest.mark.engine

@@ -13,7 +13,7 @@ from obcd.hosts.record import HostState
 from obcd.ray.cluster import Look, Silence
 from obcd.ray.keeper import AGAIN_SECONDS, LIST_SECONDS, Keeper, KeeperPlan
 from obcd.ray.messages import DrainCause, GuardState, ServerReport, ServerWish
-from obcd.ray.record_writer import GONE
+from obcd.ray.server_records import GONE
 from obcd.ray.scaling import Limits
 
 WISH = ServerWish(host={}, load_timeout_seconds=900.0, context=8192, ports="0")

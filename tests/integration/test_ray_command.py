@@ -17,6 +17,8 @@ from obcd.ray.messages import GuardState, ServerReport
 from tests.golden.wording import wording
 from tests.support import make_environment, run_here
 
+pytestmark = pytest.mark.integration
+
 Ran = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from obcd.clock import monotonic
-from obcd.host.control.registrar import Content, Writer
+from obcd.host.control.registrar import Content, RecordWriter
 from obcd.hosts.record import SUFFIX, HostState
 from obcd.hosts.registration import Registration
 
@@ -26,12 +26,12 @@ class ServerRecords:
 
     def __init__(self, folder: Path, prefix: str, by: str) -> None:
         self._folder, self._prefix, self._by = folder, prefix, by
-        self._writers: dict[int, Writer] = {}
+        self._writers: dict[int, RecordWriter] = {}
 
     def put(self, number: int, content: Content) -> None:
         """Write the record of a server soon."""
         if number not in self._writers:
-            self._writers[number] = Writer(Registration(self._folder, f"{self._prefix}{number}", by=self._by))
+            self._writers[number] = RecordWriter(Registration(self._folder, f"{self._prefix}{number}", by=self._by))
         self._writers[number].offer(content)
 
     def left_over(self) -> set[int]:
