@@ -270,6 +270,11 @@ class RayMachine:
                 choose(found).send_signal(signal.SIGKILL)
         return bool(found)
 
+    def cpu_seconds(self) -> float:
+        """Return the CPU that the processes of Ray, the keeper, the actors and the guards have used, so far."""
+        words = ("/ray/", "ray::", "ray start", "obcd ray up", "obcd.ray.")
+        return sum(sum(process.cpu_times()[:2]) for process in self.processes(*words))
+
     def on_one_card_twice(self) -> str:
         """Return the servers that found another one on their card; "" if there was none."""
         path = self._servers / "twice"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +17,14 @@ from typing import Any
 from obcd.errors import NoEndpointError
 from obcd.ray.gpu_server import CALLS_AT_ONCE, GpuServer
 from obcd.ray.messages import ServerReport, ServerWish
+from obcd.text import printable
 
 #: The beginning of the names of the actors; a number follows.
 PREFIX = "obcd-"
 #: Seconds for one answer of an actor that has a server.
 ANSWER_SECONDS = 10.0
+#: Most characters of Ray's words in a message.
+MAX_WORDS = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +56,15 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """An actor did not answer: it is being started again by Ray, or has ended; `is_dead`: for good."""
+    """An actor did not answer.
+
+    Attributes:
+        is_dead: Whether it has ended for good; else Ray is starting it again.
+        words: What Ray says about that, for people.
+    """
 
     is_dead: bool
+    words: str = ""
 
 
 class RayCluster:
@@ -74,6 +84,8 @@ class RayCluster:
         self._handles: dict[int, Any] = {}
         #: {the call of an actor that is under way: the actor's number}
         self._looks: dict[Any, int] = {}
+        #: Actors that were asked and are not there.
+        self._lost: set[int] = set()
 
     def numbers(self) -> set[int]:
         """Return the numbers of all our actors in this namespace, also of those that wait for a GPU."""
@@ -87,31 +99,41 @@ class RayCluster:
 
     def look(self, number: int, keeper: str, known: int) -> None:
         """Ask an actor for its next report; `answers` has it when it comes."""
-        self._looks[self._handle(number).look.remote(keeper, known)] = number
+        try:
+            self._looks[self._handle(number).look.remote(keeper, known)] = number
+        except ValueError:  # Ray lists an actor for a moment after its end
+            self._lost.add(number)
 
     def answers(self, seconds: float) -> Iterator[tuple[int, Look | Silence]]:
         """Yield the answers that come within some seconds, by the number of the actor."""
-        if not self._looks:
-            return
+        lost, self._lost = self._lost, set()
+        yield from ((number, Silence(is_dead=True)) for number in lost)
         calls = list(self._looks)
-        ready, _ = self._ray.wait(calls, num_returns=1, timeout=seconds)
-        more, _ = self._ray.wait(calls, num_returns=len(calls), timeout=0)
-        for call in {*ready, *more}:
-            number = self._looks.pop(call)
-            try:
-                yield number, read_look(self._ray.get(call))
-            except self._ray.exceptions.ActorDiedError:
-                yield number, Silence(is_dead=True)
-            except self._ray.exceptions.RayError:
-                yield number, Silence(is_dead=False)
+        if not calls:
+            time.sleep(0.0 if lost else seconds)
+            return
+        self._ray.wait(calls, num_returns=1, timeout=0.0 if lost else seconds)
+        ready, _ = self._ray.wait(calls, num_returns=len(calls), timeout=0)
+        for call in ready:
+            number = self._looks.pop(call, None)
+            if number is not None:  # else it was forgotten meanwhile
+                yield number, self._answer(call)
+
+    def _answer(self, call: Any) -> Look | Silence:
+        try:
+            return read_look(self._ray.get(call))
+        except self._ray.exceptions.RayError as error:
+            is_dead = isinstance(error, self._ray.exceptions.ActorDiedError)
+            return Silence(is_dead, last_line(str(error)) if is_dead else "")
 
     def asked(self) -> set[int]:
         """Return the numbers of the actors whose answers have not come."""
-        return set(self._looks.values())
+        return {*self._looks.values(), *self._lost}
 
     def drain(self, number: int, seconds: float, cause: str) -> None:
         """Let the server of an actor finish and end."""
-        self._handle(number).drain.remote(seconds, cause)
+        with contextlib.suppress(ValueError):  # it has ended
+            self._handle(number).drain.remote(seconds, cause)
 
     def end(self, number: int) -> None:
         """End an actor and its server at once."""
@@ -150,6 +172,12 @@ def read_look(document: dict[str, Any]) -> Look:
     return Look(
         known=document["number"], held_by=document["held_by"], report=ServerReport.from_json(document["report"])
     )
+
+
+def last_line(text: str) -> str:
+    """Return the last line of an error of Ray, which says what happened in an actor, as text for a terminal."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return printable(lines[-1][:MAX_WORDS]) if lines else ""
 
 
 def _number(name: str) -> int | None:

@@ -20,14 +20,16 @@ from obcd.host.control.registrar import Content
 from obcd.hosts.record import HostState, RegisteredEndpoint
 from obcd.ray.cluster import Look, Silence
 from obcd.ray.messages import DrainCause, GuardState, ServerReport, ServerWish
-from obcd.ray.server_records import GONE
 from obcd.ray.scaling import Demand, Limits, Member, Step, decide
+from obcd.ray.server_records import GONE
 from obcd.text import plural
 
 logger = logging.getLogger(__name__)
 
 #: Seconds between two counts of the GPUs and of what waits; between two listings of the actors.
 COUNT_SECONDS, LIST_SECONDS = 2.0, 30.0
+#: Seconds until another actor starts where Ray gave one up, from, to.
+PAUSES = (1.0, 60.0)
 #: Seconds after which an actor that did not answer is called again.
 AGAIN_SECONDS = 1.0
 
@@ -123,6 +125,7 @@ class Keeper:
         self._demand = Demand(plan.limits, len(self._known), now)
         self._next_count, self._next_list = now, now + LIST_SECONDS
         self._wanted = 0
+        self._next_start, self._pause = now, PAUSES[0]
         self._is_ending = False
         self.target = 0
         if self._known:
@@ -162,7 +165,7 @@ class Keeper:
         if isinstance(answer, Silence):  # its record stands still meanwhile
             item.known, item.ask_at = -1, now + AGAIN_SECONDS
             if answer.is_dead:
-                self._forget(number)
+                self._died(number, answer.words, now)
             return
         if answer.held_by:
             raise AlreadyRunningError(
@@ -180,11 +183,19 @@ class Keeper:
             return
         self._register(number, answer.report)
 
+    def _died(self, number: int, words: str, now: float) -> None:
+        """Forget an actor that Ray gave up, and wait before another one starts, which may fail in the same way."""
+        if words:
+            logger.warning("server %d: its actor has ended: %s", number, words, extra={"action": "actor_ended"})
+        self._forget(number)
+        self._next_start, self._pause = now + self._pause, min(2 * self._pause, PAUSES[1])
+
     def _register(self, number: int, report: ServerReport) -> None:
         """Write the record of a server that is up; that of one that starts again stands still meanwhile."""
         content = content_of(report)
         if content is not None:
             self._records.put(number, content)
+            self._pause = PAUSES[0]
 
     def _log(self, number: int, before: ServerReport | None, report: ServerReport) -> None:
         extra = {"action": "server_reported", "server": number}
@@ -220,6 +231,8 @@ class Keeper:
         if target != self._wanted:
             self._wanted = target
             self._cluster.want(target)
+        if now < self._next_start:
+            free = 0
         cause = DrainCause.DOWN if self._is_ending else DrainCause.SCALING
         self._act(decide([self._member(*pair) for pair in self._known.items()], target, free, self._known), cause)
 

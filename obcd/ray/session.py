@@ -26,8 +26,8 @@ from obcd.ray.cluster import ActorNeeds, Look, RayCluster, all_looks, connect
 from obcd.ray.keeper import Keeper, KeeperPlan
 from obcd.ray.link import Said
 from obcd.ray.messages import DrainCause, GuardState, ServerWish
-from obcd.ray.server_records import GONE, ServerRecords
 from obcd.ray.scaling import Limits, waiting_requests
+from obcd.ray.server_records import GONE, ServerRecords
 from obcd.spool.folders import disk
 
 #: Seconds of a turn of the keeper; between two signs of life; after which a status of the coordinator is too old.
@@ -88,7 +88,9 @@ class _SaidHandler(logging.Handler):
 def keep(order: Order, cluster: RayCluster) -> None:
     """Keep the servers until SIGTERM, or until `obcd ray down` has ended them."""
     stop: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))  # after `connect`, in which Ray sets another one
+    signal.signal(
+        signal.SIGTERM, lambda number, _: stop.append(number)
+    )  # after `connect`, in which Ray sets another one
     limits = Limits(least=order.least, most=order.most, idle_seconds=order.idle_seconds)
     name = f"{machine_id()}/{os.getpid()}"
     wish = ServerWish.from_json(order.wish)

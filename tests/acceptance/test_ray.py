@@ -12,7 +12,7 @@ import pytest
 from obcd.errors import ExitCode
 from tests.acceptance.shell_blocks import read_blocks
 from tests.ray_support import RayMachine, on_own_machine
-from tests.support import SOURCES, prompts, wait_until
+from tests.support import SOURCES, prompts, wait_until, write_config
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1800)]
 
@@ -143,3 +143,34 @@ def test_job_is_answered_although_20_processes_are_killed(tmp_path: Path) -> Non
 @on_own_machine
 def test_job_is_answered_although_100_processes_are_killed(tmp_path: Path) -> None:
     kill_at_random(tmp_path, 100, 5000, 1.5)
+
+
+@pytest.mark.soak
+@on_own_machine
+def test_ray_costs_no_time_and_no_cpu_a_prompt(tmp_path: Path) -> None:
+    lines, gpus = 2000, 8
+    seconds: dict[str, list[float]] = {"registered": [], "listed": []}
+    with RayMachine(tmp_path, gpus=gpus, seconds=0.1, slots=SLOTS) as ray:
+        ray.start_head()
+        ray.start_node()
+        ray.keep("--min", gpus, "--max", gpus)
+        wait_until(lambda: len(ray.serving()) == gpus, what="all servers are registered")
+        names = {url.removeprefix("http://"): SLOTS for url in ray.serving().values()}
+        configs = {"registered": ray.config, "listed": write_config(tmp_path / "listed.toml", names)}
+        cpu = {"idle": 0.0, "registered": 0.0, "listed": 0.0}
+        for number in range(3):
+            for way, config in configs.items():
+                coordinator = ray.coordinate(tmp_path / f"{way}-{number}", config)
+                wait_until(lambda running=coordinator: len(running.status()["endpoints"]) == gpus)  # type: ignore[misc]
+                before, began = ray.cpu_seconds(), time.monotonic()
+                coordinator.drop(prompts(lines))
+                coordinator.published().assert_complete(lines)
+                seconds[way].append(time.monotonic() - began)
+                cpu[way] += ray.cpu_seconds() - before
+                coordinator.end()
+        before, idle = ray.cpu_seconds(), sum(seconds["registered"])
+        time.sleep(idle)
+        cpu["idle"] = ray.cpu_seconds() - before
+    print(f"seconds {seconds}, CPU seconds in {idle:.1f} s: {cpu}")
+    assert min(seconds["registered"]) <= 1.15 * min(seconds["listed"])
+    assert cpu["registered"] - cpu["idle"] < 3 * lines * 0.0002

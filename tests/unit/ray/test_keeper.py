@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -13,8 +14,8 @@ from obcd.hosts.record import HostState
 from obcd.ray.cluster import Look, Silence
 from obcd.ray.keeper import AGAIN_SECONDS, LIST_SECONDS, Keeper, KeeperPlan
 from obcd.ray.messages import DrainCause, GuardState, ServerReport, ServerWish
-from obcd.ray.server_records import GONE
 from obcd.ray.scaling import Limits
+from obcd.ray.server_records import GONE
 
 WISH = ServerWish(host={}, load_timeout_seconds=900.0, context=8192, ports="0")
 SERVING = ServerReport(state=GuardState.SERVING, slots=10, version="0.33.0", mark=WISH.mark, node="n1")
@@ -154,6 +155,22 @@ def test_an_actor_that_is_dead_is_gone_and_replaced() -> None:
     world.ray.actors.pop(1)
     world.tick()
     assert world.ray.numbers() == {0, 1}
+
+
+def test_actors_that_ray_gives_up_are_started_with_growing_pauses() -> None:
+    world = World(TableRay(0), least=1)
+    starts = []
+    for _ in range(100):
+        world.tick()
+        if 0 in world.ray.actors:
+            starts.append(world.now)
+            world.ray.actors[0] = Silence(is_dead=True, words="No module named 'obcd'")
+            world.tick(0.1)
+            world.ray.actors.clear()
+    pauses = [later - earlier for earlier, later in itertools.pairwise(starts)]
+
+    assert pauses == sorted(pauses)
+    assert pauses[-1] > 50
 
 
 def test_an_actor_that_ray_no_longer_lists_is_gone() -> None:
