@@ -94,12 +94,23 @@ def on_own_machine(test: Callable[[Path], None]) -> Callable[[Path], None]:
         if reason := why_no_ray():
             pytest.skip(reason)
         place = f"{sys.modules[test.__module__].__file__}::{test.__name__}"
-        words = ["-q", "-p", "no:cacheprovider", "-m", "engine or soak", "--basetemp", str(tmp_path / "inside"), place]
+        words = [
+            "-q",
+            "-rP",
+            "-p",
+            "no:cacheprovider",
+            "-m",
+            "engine or soak",
+            "--basetemp",
+            str(tmp_path / "inside"),
+            place,
+        ]
         done = subprocess.run(
-            [*own_machine(), sys.executable, "-m", "pytest", *words],
+            [*own_machine(), sys.executable, "-m", "pytest", *words, place],
             env={**os.environ, INSIDE: "1", "PYTHONPATH": str(SOURCES)}, cwd=SOURCES,
             capture_output=True, text=True, check=False,
         )  # fmt: skip
+        print(done.stdout)
         assert done.returncode == 0, done.stdout + done.stderr
 
     return run

@@ -25,6 +25,7 @@ from obcd.ray.messages import REPORT_SECONDS, GuardState, ServerReport
 
 logger = logging.getLogger(__name__)
 
+GUARD = (sys.executable, "-m", "obcd.ray.guard")
 #: The calls that may be under way at once: a look of the keeper waits inside the actor, and one of another command.
 CALLS_AT_ONCE = 8
 #: Seconds after which another keeper may take an actor over.
@@ -95,7 +96,8 @@ class GpuServer:
         while True:
             began = monotonic()
             try:
-                self._read(self._start_guard())
+                with self._start_guard() as guard:
+                    self._read(guard)
             except OSError as error:  # no process can be started now
                 logger.warning("no guard: %s", error.strerror, extra={"action": "guard_failed"})
             if self._report["state"] == GuardState.ENDED:
@@ -106,7 +108,7 @@ class GpuServer:
 
     def _start_guard(self) -> subprocess.Popen[bytes]:
         guard = subprocess.Popen(
-            [sys.executable, "-m", "obcd.ray.guard"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            GUARD, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONSAFEPATH": "1"},
         )  # fmt: skip
         with self._changed:
@@ -121,7 +123,6 @@ class GpuServer:
                 self._report = json.loads(line)
                 self._number += 1
                 self._changed.notify_all()
-        guard.wait()
 
     def _end(self) -> None:
         """End this actor for good, unless the keeper does it first: a plain exit would be started again."""

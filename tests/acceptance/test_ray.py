@@ -14,7 +14,7 @@ from tests.acceptance.shell_blocks import read_blocks
 from tests.ray_support import RayMachine, on_own_machine
 from tests.support import SOURCES, prompts, wait_until, write_config
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(3600)]
 
 SLOTS, GPUS = 4, 8
 #: {victim: (a word of its command line, how many of 20 kills, servers that it takes with it)}
