@@ -33,9 +33,11 @@ from obcd.ray.messages import REPORT_SECONDS, DrainCause, GuardState, ServerRepo
 from obcd.ray.server_process import ServerProcess
 
 #: Seconds of one turn; between two looks at the size of the log.
-TURN_SECONDS, TRIM_SECONDS = 0.25, 60.0
+TURN_SECONDS, TRIM_SECONDS = 0.5, 60.0
 #: Seconds that a server has to run before its end counts as an accident, after which it is started again at once.
 YOUNG_SECONDS = 5.0
+#: Seconds between two looks whether another guard still has the card.
+CARD_SECONDS = 2.0
 #: An order from the actor is a short line.
 MAX_ORDER_BYTES = 65536
 #: Seconds between two looks at the connections of a draining server; one that lasts belongs to a client.
@@ -124,7 +126,7 @@ class Guard:
         process = ServerProcess(self._wish, self._bind)
         self._held = self._held or guard_card(process.server.pin)
         if self._held is None:
-            self._next_try = monotonic() + TURN_SECONDS
+            self._next_try = monotonic() + CARD_SECONDS
             self.report = replace(
                 self.report, trouble=f"the card {process.server.pin} still has a server of an earlier actor: it waits"
             )
@@ -145,14 +147,14 @@ class Guard:
 
     def _watch(self, process: ServerProcess, now: float) -> None:
         """Observe the server, judge it by the rules of `obcd host`, and act."""
-        if not process.pid and (self._condition.reason or self._was_serving(process)):
-            self._start_again(process)
+        if not process.pid and now >= self._next_try and (self._condition.reason or self._was_serving(process)):
+            self._start_again(process, now)
         facts = self._facts(process, now)
         verdict = judge(facts, self._condition, now, self._limits)
         self._condition = verdict.condition
         for action in verdict.actions:
             if action.verb is WatchVerb.START:
-                self._start_again(process)
+                self._start_again(process, now)
             else:
                 process.send(signal.SIGTERM if action.verb is WatchVerb.TERM else signal.SIGKILL)
         if now >= self._next_trim:
@@ -163,10 +165,11 @@ class Guard:
     def _was_serving(self, process: ServerProcess) -> bool:
         return self._condition.has_answered and process.age_seconds >= YOUNG_SECONDS
 
-    def _start_again(self, process: ServerProcess) -> None:
+    def _start_again(self, process: ServerProcess, now: float) -> None:
         try:
             process.start()
         except (ObcdError, OSError) as error:
+            self._next_try = now + self._limits.start_pause
             self.report = replace(self.report, trouble=str(error))
             return
         self._follow(process)
@@ -207,7 +210,7 @@ class Guard:
             self.report,
             state=GuardState.SERVING if is_up else GuardState.STARTING,
             version=self._prober.latest(process.server.label).version or self.report.version,
-            trouble=condition.trouble or self.report.trouble if not process.pid else condition.trouble,
+            trouble=condition.trouble or ("" if process.pid else self.report.trouble),
             cards=card,
         )
 

@@ -152,6 +152,8 @@ def end(order: Order, cluster: RayCluster) -> None:
             cluster.look(number, name, known[number])
     for number in left:
         cluster.end(number)
+    if numbers:
+        cluster.want(0)  # of an autoscaler; no keeper may be there to do it
     _bury(order, numbers)
     say(Said.RESULT, ended=len(numbers), cut_off=len(left))
 
