@@ -109,8 +109,11 @@ class Answers(BaseHTTPRequestHandler):
         self.end_headers()
 
     def do_POST(self) -> None:
-        """Answer pull, in chunks."""
+        """Answer pull, in chunks, and every prompt with one word."""
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
+        if self.path == "/api/chat":
+            self._send(200, chat(str(body.get("model"))))
+            return
         if self.path != "/api/pull":
             self._send(404, {"error": "not found"})
             return
@@ -150,6 +153,14 @@ def tags() -> dict[str, Any]:
     except FileNotFoundError:
         names = []
     return {"models": [{"name": name, "model": name, "size": MODEL_BYTES, "digest": "a" * 64} for name in names]}
+
+
+def chat(model: str) -> dict[str, Any]:
+    """Return the body of /api/chat."""
+    counts = {"prompt_eval_count": 5, "prompt_eval_duration": 1_000_000, "eval_count": 1, "eval_duration": 1_000_000}
+    times = {"created_at": "2026-01-01T00:00:00Z", "total_duration": 2_000_000, "load_duration": 0}
+    answer = {"role": "assistant", "content": "Because."}
+    return {"model": model, "message": answer, "done": True, "done_reason": "stop", **times, **counts}
 
 
 def pull(model: str) -> Any:
