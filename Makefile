@@ -13,7 +13,7 @@ help:
 	@echo "make unit    install, then run the unit and property tests (a minute and a half)"
 	@echo "make coverage  the same with a report of the branches that they take; fails below the floor"
 	@echo "make test    install, then run the tests except engines, soak and bench (six minutes on two cores)"
-	@echo "make test-engines  install a CPU inference engine and Ray, then run the tests of the demo, of real inference and of Ray (ten minutes)"
+	@echo "make test-engines  install a CPU inference engine and Ray, then run the tests of the demo, of real inference, on Slurm and on Ray (fifteen minutes)"
 	@echo "make real OLLAMA=/path/to/ollama  hold obcd to your own Ollama, of any version, and print what differs (ten minutes)"
 	@echo "make golden  run what holds commands, files and sentences; OBCD_GOLDEN=write rewrites them"
 	@echo "make lint    ruff, mypy --strict and the import contract"
@@ -87,7 +87,8 @@ test: $(VENV)/test.stamp
 	@$(BIN)/python -m pytest -q -n 8 --dist loadfile --no-loadscope-reorder \
 	  tests/faults tests/integration tests/acceptance tests/golden tests/unit tests/property $(PYTEST_ARGS)
 
-# The last -m counts: it takes what pyproject.toml leaves out of `make test`.
+# The last -m counts: it takes what pyproject.toml leaves out of `make test`. Slurm is not installed here: it comes in
+# packages of the system (apt-get install slurmctld slurmd slurm-client munge), and its tests are skipped without it.
 test-engines: $(VENV)/test.stamp $(VENV)/engine.stamp $(VENV)/ray.stamp
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m engine $(PYTEST_ARGS)
 

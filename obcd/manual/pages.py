@@ -16,6 +16,7 @@ READING_ORDER = (
     "structured-answers",
     "operating",
     "registering-hosts",
+    "slurm",
     "ray",
     "configuration",
     "commands",

@@ -27,6 +27,7 @@ RUNS = {
     "": "a shell with a stand-in Ollama",
     "terminal": "the same, as a second terminal",
     "systemd": "a machine with systemd and two stand-in cards",
+    "slurm": "a real Slurm of two nodes with stand-in cards (tests/slurm)",
     "root": "this machine with an empty /opt, beside a wheel of obcd",
     "checkout": "CI runs these commands themselves (.ci/run)",
     "ray": "a machine with a real Ray and stand-in cards (test_ray.py)",

@@ -25,6 +25,7 @@ from tests.bench import (
     real,
     recording,
     slots,
+    slurm,
     speed,
     stragglers,
     streaming,
@@ -51,6 +52,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "streaming": streaming.measure,
     "flood": flood.measure,
     "host": host.measure,
+    "slurm": slurm.measure,
     "refused": whose_fault.measure_refused,
     "ending": whose_fault.measure_ending,
 }

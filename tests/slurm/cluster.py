@@ -115,8 +115,8 @@ class SlurmCluster:
         (programs / "python").symlink_to(sys.executable)
         for name in NODES:
             described = [card(index, uuid=node_card(name, index)) for index in range(CARDS)]
-            made = StandIns(self.folder / name, described, seen_as=self.folder / "machine")
-            _script(made.bin / "ollama", f'[ "$1" = serve ] || exit 2\nexec obcd simulate {simulate}')
+            stand_ins = StandIns(self.folder / name, described, seen_as=self.folder / "machine")
+            _script(stand_ins.bin / "ollama", f'[ "$1" = serve ] || exit 2\nexec obcd simulate {simulate}')
         found = {os.path.dirname(_which(name) or "") for name in PROGRAMS}
         path = ":".join([str(programs), str(self.folder / "machine" / "bin"), *sorted(found), os.environ["PATH"]])
         base = {key: value for key, value in make_environment(self.home).items() if not key.startswith("SLURM_")}
@@ -184,7 +184,7 @@ class SlurmCluster:
         )  # fmt: skip
         self._started.append(process)
         # unshare forks init, which is a bash that runs `sleep`
-        self._inits[name] = wait_until(lambda: _init_of(process.pid), what=f"{name} boots")
+        self._inits[name] = wait_until(lambda: _init_of(process.pid), what=f"{name} boots") or 0
 
     def _enter(self, name: str) -> list[str]:
         pid = str(self._inits[name])
@@ -274,7 +274,7 @@ def _init_of(pid: int) -> int | None:
     except psutil.NoSuchProcess as error:
         raise AssertionError("the machine ended at once") from error
     sleeping = [item for item in chain if item.name() == "sleep"]
-    return sleeping[0].ppid() if sleeping else None
+    return int(sleeping[0].ppid()) if sleeping else None
 
 
 def _script(path: Path, text: str) -> None:

@@ -127,14 +127,12 @@ class Figures:
     Attributes:
         answered: Lines of responses.jsonl by prompt: how often each.
         arrivals: How often a request arrived at any server.
-        cut: Arrivals that got no answer, because their server ended or the client left.
         seconds: From the drop to the outbox; `shortest`: what the cards that were there allow.
     """
 
     requests: int
     answered: Counter[str]
     arrivals: int
-    cut: int
     seconds: float
     shortest: float
 
@@ -173,8 +171,8 @@ def run_story(cluster: SlurmCluster, requests: int) -> Figures:
     seconds = time.monotonic() - began
     presence.end()
     answered = Counter(json.loads(line)["id"] for line in (folder / "responses.jsonl").open(encoding="utf-8"))
-    arrivals, cut = count_arrivals(cluster.home / "accounts", {prompt_key(f"What is {n}?") for n in range(requests)})
-    return Figures(requests, answered, arrivals, cut, seconds, presence.shortest(began, requests))
+    arrivals = count_arrivals(cluster.home / "accounts", {prompt_key(f"What is {n}?") for n in range(requests)})
+    return Figures(requests, answered, arrivals, seconds, presence.shortest(began, requests))
 
 
 def up(site: Site) -> int:
@@ -196,12 +194,7 @@ def node_of(cluster: SlurmCluster, task: str) -> str:
     return match[1]
 
 
-def count_arrivals(folder: Path, prompts: set[str]) -> tuple[int, int]:
-    """Return how often these prompts arrived at servers, and how often that brought no answer."""
-    events = Counter[str]()
-    for path in folder.iterdir():
-        for line in path.open(encoding="utf-8"):
-            entry = json.loads(line)
-            if entry["prompt"] in prompts:
-                events[entry["event"]] += 1
-    return events["arrived"], events["arrived"] - events["answered"]
+def count_arrivals(folder: Path, prompts: set[str]) -> int:
+    """Return how often these prompts arrived at servers."""
+    entries = (json.loads(line) for path in folder.iterdir() for line in path.open(encoding="utf-8"))
+    return sum(entry["event"] == "arrived" and entry["prompt"] in prompts for entry in entries)

@@ -131,14 +131,17 @@ def _by_index(given: Given, cards: Sequence[Card], environ: Mapping[str, str]) -
 
 def _by_uuid(given: Given, cards: Sequence[Card]) -> list[tuple[Card, MigInstance | None]]:
     """Return the cards and instances whose UUIDs begin with an entry; of a list that mixes both forms, indices too."""
+    there: list[tuple[Card, MigInstance | None]] = [(card, None) for card in cards]
+    there += [(card, part) for card in cards for part in card.instances]
     found: list[tuple[Card, MigInstance | None]] = []
     for entry in given.entries:
-        if entry.isdecimal():
-            fits = [(card, None) for card in cards if card.index == int(entry)]
-        else:
-            whole: list[tuple[Card, MigInstance | None]] = [(card, None) for card in cards]
-            parts: list[tuple[Card, MigInstance | None]] = [(card, part) for card in cards for part in card.instances]
-            fits = [item for item in [*whole, *parts] if (item[1] or item[0]).uuid.startswith(entry)]
+        fits = [item for item in there if _is_meant(entry, *item)]
         if len(fits) == 1:  # as for CUDA, a beginning that fits several means none
             found += fits
     return found
+
+
+def _is_meant(entry: str, card: Card, part: MigInstance | None) -> bool:
+    if entry.isdecimal():
+        return part is None and card.index == int(entry)
+    return (part or card).uuid.startswith(entry)

@@ -28,8 +28,8 @@ def make_plan(bind: str = "127.0.0.1", name: str = "127.0.0.1") -> HostPlan:
 
 @pytest.mark.parametrize(
     ("text", "gpus"),
-    [("all", "all"), ("given", "given"), ("0", 0), ("cpu", 0), ("4", [0, 1, 2, 3]), ("1", [0]), ("0,2", [0, 2]), ("2,", [2]),
-     ("gpu2", [2]), ("gpu0, gpu3", [0, 3]), ("GPU-1a2b,MIG-3c", ["GPU-1a2b", "MIG-3c"])],
+    [("all", "all"), ("given", "given"), ("0", 0), ("cpu", 0), ("4", [0, 1, 2, 3]), ("1", [0]), ("0,2", [0, 2]),
+     ("2,", [2]), ("gpu2", [2]), ("gpu0, gpu3", [0, 3]), ("GPU-1a2b,MIG-3c", ["GPU-1a2b", "MIG-3c"])],
 )  # fmt: skip
 def test_gpus_are_a_number_of_cards_or_a_list(text: str, gpus: object) -> None:
     assert parse_gpus(text) == gpus
