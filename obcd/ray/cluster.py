@@ -84,7 +84,7 @@ class RayCluster:
         self._handles: dict[int, Any] = {}
         #: {the call of an actor that is under way: the actor's number}
         self._looks: dict[Any, int] = {}
-        #: Actors that were asked and are not there.
+        #: Actors that a look did not find.
         self._lost: set[int] = set()
 
     def numbers(self) -> set[int]:
