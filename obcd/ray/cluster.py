@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from obcd.errors import NoEndpointError
 from obcd.ray.gpu_server import CALLS_AT_ONCE, GpuServer
@@ -67,6 +67,37 @@ class Silence:
     words: str = ""
 
 
+class ServerCluster(Protocol):
+    """What the keeper needs of a cluster: `RayCluster`, or a stand-in."""
+
+    def numbers(self) -> set[int]:
+        """Return the numbers of all actors."""
+
+    def start(self, number: int, wish: ServerWish) -> None:
+        """Start an actor."""
+
+    def look(self, number: int, keeper: str, known: int) -> None:
+        """Ask an actor for its next report."""
+
+    def answers(self, seconds: float) -> Iterator[tuple[int, Look | Silence]]:
+        """Yield what comes within some seconds."""
+
+    def drain(self, number: int, seconds: float, cause: str) -> None:
+        """Let a server finish."""
+
+    def end(self, number: int) -> None:
+        """End an actor."""
+
+    def forget(self, number: int) -> None:
+        """Drop an actor that has ended."""
+
+    def gpus(self) -> tuple[int, int]:
+        """Return all GPUs, and those that are free."""
+
+    def want(self, count: int) -> None:
+        """Let an autoscaler provide GPUs."""
+
+
 class RayCluster:
     """The Ray cluster that this process is connected to.
 
@@ -77,7 +108,7 @@ class RayCluster:
     def __init__(self, ray: Any, needs: ActorNeeds) -> None:
         self._ray = ray
         self._options = {
-            "num_gpus": 1, "num_cpus": needs.cpus, "memory": needs.memory_bytes,
+            "num_gpus": 1, "num_cpus": needs.cpus, "memory": needs.memory_bytes or None,
             "max_restarts": -1, "max_task_retries": 0, "max_concurrency": CALLS_AT_ONCE,
             "lifetime": "detached", "get_if_exists": True, "scheduling_strategy": "SPREAD",
         }  # fmt: skip
@@ -125,10 +156,6 @@ class RayCluster:
         except self._ray.exceptions.RayError as error:
             is_dead = isinstance(error, self._ray.exceptions.ActorDiedError)
             return Silence(is_dead, last_line(str(error)) if is_dead else "")
-
-    def asked(self) -> set[int]:
-        """Return the numbers of the actors whose answers have not come."""
-        return {*self._looks.values(), *self._lost}
 
     def drain(self, number: int, seconds: float, cause: str) -> None:
         """Let the server of an actor finish and end."""
@@ -208,7 +235,7 @@ def connect(address: str, namespace: str, needs: ActorNeeds) -> RayCluster:
     return RayCluster(ray, needs)
 
 
-def all_looks(cluster: RayCluster, numbers: Iterable[int], clock: Callable[[], float]) -> dict[int, Look | None]:
+def all_looks(cluster: ServerCluster, numbers: Iterable[int], clock: Callable[[], float]) -> dict[int, Look | None]:
     """Return what each actor reports now, without renewing its lease; None for one that waits for a GPU or is away."""
     found: dict[int, Look | None] = dict.fromkeys(sorted(numbers))
     for number in found:

@@ -11,14 +11,14 @@ requests. A keeper that starts again adopts the actors that it finds.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from obcd.errors import AlreadyRunningError
 from obcd.host.control.registrar import Content
 from obcd.hosts.record import HostState, RegisteredEndpoint
-from obcd.ray.cluster import Look, Silence
+from obcd.ray.cluster import Look, ServerCluster, Silence
 from obcd.ray.messages import DrainCause, GuardState, ServerReport, ServerWish
 from obcd.ray.scaling import Demand, Limits, Member, Step, decide
 from obcd.ray.server_records import GONE
@@ -34,37 +34,6 @@ PAUSES = (1.0, 60.0)
 AGAIN_SECONDS = 1.0
 
 
-class ServerCluster(Protocol):
-    """`obcd.ray.cluster.RayCluster`."""
-
-    def numbers(self) -> set[int]:
-        """Return the numbers of all actors."""
-
-    def start(self, number: int, wish: ServerWish) -> None:
-        """Start an actor."""
-
-    def look(self, number: int, keeper: str, known: int) -> None:
-        """Ask an actor for its next report."""
-
-    def answers(self, seconds: float) -> Iterator[tuple[int, Look | Silence]]:
-        """Yield what comes within some seconds."""
-
-    def drain(self, number: int, seconds: float, cause: str) -> None:
-        """Let a server finish."""
-
-    def end(self, number: int) -> None:
-        """End an actor."""
-
-    def forget(self, number: int) -> None:
-        """Drop an actor that has ended."""
-
-    def gpus(self) -> tuple[int, int]:
-        """Return all GPUs, and those that are free."""
-
-    def want(self, count: int) -> None:
-        """Let an autoscaler provide GPUs."""
-
-
 class Records(Protocol):
     """`obcd.ray.server_records.ServerRecords`."""
 
@@ -73,6 +42,9 @@ class Records(Protocol):
 
     def left_over(self) -> set[int]:
         """Return the numbers of records in the folder."""
+
+    def finish(self) -> None:
+        """Wait until everything is written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

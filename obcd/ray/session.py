@@ -22,8 +22,8 @@ from obcd.core.documents import Document
 from obcd.errors import ObcdError
 from obcd.hosts.machine import machine_id
 from obcd.parent_death import tie_to_parent
-from obcd.ray.cluster import ActorNeeds, Look, RayCluster, all_looks, connect
-from obcd.ray.keeper import Keeper, KeeperPlan
+from obcd.ray.cluster import ActorNeeds, Look, all_looks, connect
+from obcd.ray.keeper import Keeper, KeeperPlan, Records, ServerCluster, content_of
 from obcd.ray.link import Said
 from obcd.ray.messages import DrainCause, GuardState, ServerWish
 from obcd.ray.scaling import Limits, waiting_requests
@@ -85,7 +85,7 @@ class _SaidHandler(logging.Handler):
         say(Said.LOG, level=record.levelno, text=record.getMessage(), extra=extra)
 
 
-def keep(order: Order, cluster: RayCluster) -> None:
+def keep(order: Order, cluster: ServerCluster) -> None:
     """Keep the servers until SIGTERM, or until `obcd ray down` has ended them."""
     stop: list[int] = []
     signal.signal(
@@ -121,7 +121,7 @@ def read_waiting(path: Path, clock: Callable[[], float] = time.time) -> int | No
     return waiting_requests(view) if clock() - view.updated <= STALE_SECONDS else None
 
 
-def look(order: Order, cluster: RayCluster) -> None:
+def look(order: Order, cluster: ServerCluster) -> None:
     """Report what every actor says."""
     looks = all_looks(cluster, cluster.numbers(), monotonic)
     gpus, free = cluster.gpus()
@@ -129,42 +129,73 @@ def look(order: Order, cluster: RayCluster) -> None:
     say(Said.RESULT, gpus=gpus, free=free, servers=servers)
 
 
-def end(order: Order, cluster: RayCluster) -> None:
-    """Let every server finish what is in flight, and end all actors."""
+def end(order: Order, cluster: ServerCluster) -> None:
+    """Let every server finish what is in flight, end all actors, and write that into the records."""
     numbers = cluster.numbers()
-    for number in numbers:
-        cluster.drain(number, order.drain_seconds, DrainCause.DOWN)
-    name, deadline = f"{machine_id()}/{os.getpid()}", monotonic() + order.drain_seconds + GRACE_SECONDS
-    left, known = set(numbers), dict.fromkeys(numbers, -1)
-    for number in left:
-        cluster.look(number, name, -1)
-    while left and monotonic() < deadline:
-        say(Said.BEAT, servers=len(left))
-        for number, answer in list(cluster.answers(TURN_SECONDS)):
-            if isinstance(answer, Look) and answer.report.state != GuardState.ENDED:
-                known[number] = answer.known
-            else:  # a silent one has been ended by the keeper
-                cluster.end(number)
-                left.discard(number)
-        there = cluster.numbers()
-        left &= there
-        for number in left - cluster.asked():
-            cluster.look(number, name, known[number])
-    for number in left:
-        cluster.end(number)
-    if numbers:
-        cluster.want(0)  # of an autoscaler; no keeper may be there to do it
-    _bury(order, numbers)
-    say(Said.RESULT, ended=len(numbers), cut_off=len(left))
+    folder = Path(order.hosts) if order.hosts else None
+    ending = Ending(order, cluster, folder and ServerRecords(folder, order.prefix, f"ray {order.namespace}"))
+    ending.begin(numbers)
+    deadline = monotonic() + order.drain_seconds + GRACE_SECONDS
+    while ending.left and monotonic() < deadline:
+        say(Said.BEAT, servers=len(ending.left))
+        ending.tick(TURN_SECONDS)
+    cut_off = ending.finish()
+    say(Said.RESULT, ended=len(numbers), cut_off=cut_off)
 
 
-def _bury(order: Order, numbers: set[int]) -> None:
-    """Write that the servers are gone; a keeper has done that already, if one runs."""
-    if order.hosts:
-        records = ServerRecords(Path(order.hosts), order.prefix, f"ray {order.namespace}")
-        for number in records.left_over() & numbers:
-            records.put(number, GONE)
-        records.finish()
+class Ending:
+    """The end of all servers of a namespace.
+
+    Args:
+        records: None if the hosts folder is not known: then the records only stop changing.
+
+    Attributes:
+        left: Numbers of the servers that have not ended.
+    """
+
+    def __init__(self, order: Order, cluster: ServerCluster, records: Records | None) -> None:
+        self._order, self._cluster, self._records = order, cluster, records
+        self._name = f"{machine_id()}/{os.getpid()}"
+        self.left: set[int] = set()
+
+    def begin(self, numbers: set[int]) -> None:
+        """Let those drain that answer; end those that wait for a GPU, or are being started again."""
+        self.left = set(numbers)
+        looks = all_looks(self._cluster, numbers, monotonic)
+        for number, found in looks.items():
+            if found is None:
+                self._end(number)
+            else:
+                self._cluster.drain(number, self._order.drain_seconds, DrainCause.DOWN)
+                self._cluster.look(number, self._name, -1)
+        if numbers:
+            self._cluster.want(0)  # of an autoscaler
+
+    def tick(self, seconds: float) -> None:
+        """Renew the leases, and end the actors whose servers have ended."""
+        for number, answer in list(self._cluster.answers(seconds)):
+            if not isinstance(answer, Look) or answer.report.state == GuardState.ENDED:
+                self._end(number)
+                continue
+            content = content_of(answer.report)
+            if content is not None and self._records is not None:
+                self._records.put(number, content)
+            self._cluster.look(number, self._name, answer.known)
+
+    def finish(self) -> int:
+        """End the servers that are left, and return their number."""
+        count = len(self.left)
+        for number in set(self.left):
+            self._end(number)
+        if self._records is not None:
+            self._records.finish()
+        return count
+
+    def _end(self, number: int) -> None:
+        self._cluster.end(number)
+        self.left.discard(number)
+        if self._records is not None:
+            self._records.put(number, GONE)
 
 
 def check_reachable(address: str) -> None:

@@ -35,7 +35,7 @@ Examples:
 Ctrl-C, or SIGTERM, ends the keeper alone: its servers stay for two minutes, and the next obcd ray up adopts them.
 Exit codes: 6 no head of Ray answers, it refuses this user's token, or Ray is not installed; 7 a keeper runs already.
 """
-#: Seconds that the keeper of this machine may take to end after its servers.
+#: Seconds that the keeper of this machine may take to end.
 KEEPER_END_SECONDS = 15.0
 #: Names of namespaces: parts of names of files and actors.
 NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
@@ -178,24 +178,22 @@ def _keeper(pid: int | None, place: KeeperPlace) -> str:
 def down(address: str, namespace: str, now: bool, register: str | None, config: str | None) -> None:
     """end the servers on a Ray cluster, and the keeper, when what is in flight has finished."""
     settings = read_settings(config)
-    place = KeeperPlace(namespace)
-    is_known = (register or settings.cluster.folder) and place.keeper() is None  # a keeper writes that they are gone
+    is_known = register or settings.cluster.folder
     hosts = _hosts_folder(register, settings) if is_known else ""
+    _stop_keeper(KeeperPlace(namespace))
     drain = 0.0 if now else settings.requests.request_timeout_seconds
     found = _ask(Order(do="end", address=address, namespace=namespace, hosts=str(hosts), drain_seconds=drain))
     cut_off = f", {found['cut_off']} of them cut off" if found["cut_off"] else ""
     say(f"{plural(int(str(found['ended'])), 'server')} ended{cut_off}")
-    _end_keeper(place)
 
 
-def _end_keeper(place: KeeperPlace) -> None:
-    """Wait for the keeper of this machine, which ends with its servers; if it had none, end it."""
+def _stop_keeper(place: KeeperPlace) -> None:
+    """End the keeper of this machine: it would start the servers again."""
     deadline = time.monotonic() + KEEPER_END_SECONDS
-    has_asked = False
-    while (pid := place.keeper()) is not None:
-        if time.monotonic() > deadline - KEEPER_END_SECONDS / 2 and not has_asked:
-            has_asked = True
-            os.kill(pid, signal.SIGTERM)
+    pid = place.keeper()
+    if pid is not None:
+        os.kill(pid, signal.SIGTERM)
+    while place.keeper() is not None:
         if time.monotonic() > deadline:
             raise InputError(f"the keeper (pid {pid}) does not end: kill {pid}")
         time.sleep(0.1)

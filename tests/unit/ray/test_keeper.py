@@ -90,6 +90,9 @@ class TableRecords:
     def left_over(self) -> set[int]:
         return set(self._left)
 
+    def finish(self) -> None:
+        """There is no thread to wait for."""
+
     def urls(self, state: HostState = HostState.SERVING) -> list[str]:
         return [item.url for shown in self.shown.values() if shown[0] is state for item in shown[1]]
 
