@@ -40,8 +40,8 @@ class Records(Protocol):
     def put(self, number: int, content: Content) -> None:
         """Write a record."""
 
-    def left_over(self) -> set[int]:
-        """Return the numbers of records in the folder."""
+    def bury(self, there: set[int]) -> None:
+        """Write that other servers of an earlier process are gone."""
 
     def finish(self) -> None:
         """Wait until everything is written."""
@@ -93,7 +93,7 @@ class Keeper:
     ) -> None:
         self._plan, self._cluster, self._records, self._waiting = plan, cluster, records, waiting
         self._known = {number: _Known() for number in cluster.numbers()}
-        self._gone = records.left_over() - self._known.keys()
+        records.bury(set(self._known))
         self._demand = Demand(plan.limits, len(self._known), now)
         self._next_count, self._next_list = now, now + LIST_SECONDS
         self._wanted = 0
@@ -109,7 +109,6 @@ class Keeper:
         Raises:
             AlreadyRunningError: If the keeper of another machine keeps these servers.
         """
-        self._bury()
         for number, item in self._known.items():
             if not item.is_asked and now >= item.ask_at:
                 item.is_asked = True
@@ -124,12 +123,6 @@ class Keeper:
             self._next_count = now + COUNT_SECONDS
             self._scale(now)
         return not self._is_ending or bool(self._known)
-
-    def _bury(self) -> None:
-        """Write that servers are gone whose actors an earlier keeper knew."""
-        for number in self._gone:
-            self._records.put(number, GONE)
-        self._gone.clear()
 
     def _answered(self, number: int, answer: Look | Silence, now: float) -> None:
         item = self._known[number]

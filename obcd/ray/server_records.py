@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from obcd.clock import monotonic
@@ -34,14 +35,23 @@ class ServerRecords:
             self._writers[number] = RecordWriter(Registration(self._folder, f"{self._prefix}{number}", by=self._by))
         self._writers[number].offer(content)
 
-    def left_over(self) -> set[int]:
-        """Return the numbers of the records in the folder; empty if it cannot be read."""
+    def bury(self, there: set[int]) -> None:
+        """Write that servers are gone which an earlier process registered; in a thread, because the folder may hang.
+
+        Args:
+            there: Numbers of the servers that are still there.
+        """
+        threading.Thread(target=self._bury, args=(frozenset(there),), name="left records", daemon=True).start()
+
+    def _bury(self, there: frozenset[int]) -> None:
         try:
             names = [path.name for path in self._folder.glob(f"{self._prefix}*{SUFFIX}")]
-        except OSError:
-            return set()
+        except OSError:  # the folder is away: such records count for nothing in any case, because they stand still
+            return
         words = [name.removeprefix(self._prefix).removesuffix(SUFFIX) for name in names]
-        return {int(word) for word in words if word.isdecimal()}
+        for number in {int(word) for word in words if word.isdecimal()} - there:
+            if number not in self._writers:  # else a new server has the number
+                self.put(number, GONE)
 
     def finish(self) -> None:
         """Wait until everything is written, if the folder answers."""

@@ -22,8 +22,8 @@ from obcd.core.documents import Document
 from obcd.errors import ObcdError
 from obcd.hosts.machine import machine_id
 from obcd.parent_death import tie_to_parent
-from obcd.ray.cluster import ActorNeeds, Look, all_looks, connect
-from obcd.ray.keeper import Keeper, KeeperPlan, Records, ServerCluster, content_of
+from obcd.ray.cluster import ActorNeeds, Look, ServerCluster, all_looks, connect
+from obcd.ray.keeper import Keeper, KeeperPlan, Records, content_of
 from obcd.ray.link import Said
 from obcd.ray.messages import DrainCause, GuardState, ServerWish
 from obcd.ray.scaling import Limits, waiting_requests
@@ -132,8 +132,8 @@ def look(order: Order, cluster: ServerCluster) -> None:
 def end(order: Order, cluster: ServerCluster) -> None:
     """Let every server finish what is in flight, end all actors, and write that into the records."""
     numbers = cluster.numbers()
-    folder = Path(order.hosts) if order.hosts else None
-    ending = Ending(order, cluster, folder and ServerRecords(folder, order.prefix, f"ray {order.namespace}"))
+    by = f"ray {order.namespace}"
+    ending = Ending(order, cluster, ServerRecords(Path(order.hosts), order.prefix, by) if order.hosts else None)
     ending.begin(numbers)
     deadline = monotonic() + order.drain_seconds + GRACE_SECONDS
     while ending.left and monotonic() < deadline:

@@ -87,8 +87,8 @@ class TableRecords:
         self.shown[number] = content
         self.writes += 1
 
-    def left_over(self) -> set[int]:
-        return set(self._left)
+    def bury(self, there: set[int]) -> None:
+        self.shown |= dict.fromkeys(self._left - there, GONE)
 
     def finish(self) -> None:
         """There is no thread to wait for."""
