@@ -103,7 +103,7 @@ def keep(order: Order, cluster: ServerCluster) -> None:
             now = monotonic()
             if now - said_at >= BEAT_SECONDS:
                 said_at = now
-                say(Said.BEAT, **keeper.describe())
+                say(Said.BEAT, hosts=order.hosts, **keeper.describe())
             if not keeper.tick(now, TURN_SECONDS):
                 break
             time.sleep(max(0.0, min(0.05, TURN_SECONDS - (monotonic() - now))))  # many changes at once: in groups

@@ -44,7 +44,7 @@ def supervise(order: Order, place: KeeperPlace, sleep: Callable[[float], None] =
         if monotonic() - began > PAUSES[1]:
             pause = PAUSES[0]
         logger.warning("%s; trying again in %.0f s", sentence, pause, extra={"action": "ray_lost"})
-        place.show({"trouble": sentence})
+        place.show({**place.read(), "trouble": sentence})
         notify(STATUS=sentence)
         sleep(pause)
         pause = min(2 * pause, PAUSES[1])

@@ -178,9 +178,10 @@ def _keeper(pid: int | None, place: KeeperPlace) -> str:
 def down(address: str, namespace: str, now: bool, register: str | None, config: str | None) -> None:
     """end the servers on a Ray cluster, and the keeper, when what is in flight has finished."""
     settings = read_settings(config)
-    is_known = register or settings.cluster.folder
-    hosts = _hosts_folder(register, settings) if is_known else ""
-    _stop_keeper(KeeperPlace(namespace))
+    place = KeeperPlace(namespace)
+    known = register or settings.cluster.hosts or place.read().get("hosts")  # the keeper may have had another one
+    hosts = _hosts_folder(known, settings) if known else ""
+    _stop_keeper(place)
     drain = 0.0 if now else settings.requests.request_timeout_seconds
     found = _ask(Order(do="end", address=address, namespace=namespace, hosts=str(hosts), drain_seconds=drain))
     cut_off = f", {found['cut_off']} of them cut off" if found["cut_off"] else ""
