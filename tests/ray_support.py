@@ -54,7 +54,7 @@ PORT = 26379
 #: Seconds between two starts of what has ended.
 REVIVE_SECONDS = 3.0
 #: Ray's own wait for a head that is away: 60 s.
-HEAD_SECONDS = 5
+HEAD_SECONDS = 10
 #: Each server is a simulated Ollama; `flock` shows two servers on one card.
 OLLAMA = """#!/bin/bash
 cd {folder}

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 COMMAND = (sys.executable, "-m", "obcd.ray.session")
 #: Seconds until the session must be connected; seconds after which a session that says nothing hangs; for its end.
-CONNECT_SECONDS, SILENCE_SECONDS, END_SECONDS = 30.0, 90.0, 10.0
+CONNECT_SECONDS, SILENCE_SECONDS, END_SECONDS = 60.0, 120.0, 10.0
 #: Bytes of what Ray wrote that are kept; most characters of Ray's words in a message.
 TAIL_BYTES, MAX_WORDS = 16384, 300
 
