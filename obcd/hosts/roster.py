@@ -19,7 +19,7 @@ from enum import Enum, auto
 
 from obcd.config.endpoints import Endpoint
 from obcd.hosts.record import HostRecord, HostState, RegisteredEndpoint, endpoint_of
-from obcd.hosts.scan import Found, Refused, Scan
+from obcd.hosts.scan import OwnedRecord, RefusedRecord, Scan
 from obcd.text import duration, plural
 
 #: Seconds without a change after which an endpoint gets no requests, and after which it is removed. With the interval
@@ -166,7 +166,7 @@ class Roster:
         self._decided: tuple[Rules, list[object]] | None = None
         self._offered: list[HostedEndpoint] = []
         self._hosts: dict[str, _Host] = {}
-        self._refused: Mapping[str, Refused] = {}
+        self._refused: Mapping[str, RefusedRecord] = {}
         self._clock = 0.0
         self._scanned_at = -math.inf
         self._place: tuple[int, int] | None = None
@@ -260,14 +260,14 @@ class Roster:
 
     # --- inside --------------------------------------------------------------------------------------------------
 
-    def _begin(self, found: Found, now: float, *, is_alive: bool) -> _Host:
+    def _begin(self, found: OwnedRecord, now: float, *, is_alive: bool) -> _Host:
         self._starts += 1
         host = _Host(found.record, found.uid, self._clock, self._starts, is_alive)
         host.endpoints = _parse(found.record.endpoints, (), {})
         self._set_end(host, now)
         return host
 
-    def _follow(self, host: _Host, found: Found, now: float) -> None:
+    def _follow(self, host: _Host, found: OwnedRecord, now: float) -> None:
         """Take a newer content of a record; an older one comes from a cache, and does not count."""
         old, new = host.record, found.record
         host.refusal = ""

@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 from obcd.hosts.record import NAME, SUFFIX, HostRecord
-from obcd.hosts.trust import RefusedError, parse_trusted, read_trusted
+from obcd.hosts.trust import UntrustedError, parse_trusted, read_trusted
 
 #: Most entries of the folder that are looked at, and most of them that are read in one scan: everybody who may write
 #: into the folder can fill it.
@@ -24,7 +24,7 @@ MOST_ENTRIES, MOST_RECORDS = 20_000, 2_000
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class OwnedRecord:
     """A record that counts, and the user who owns it."""
 
     record: HostRecord
@@ -32,7 +32,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedRecord:
     """Why a record does not count, and the user who owns it; -1 if that is not known."""
 
     why: str
@@ -53,19 +53,19 @@ class Scan:
 
     place: tuple[int, int] = (0, 0)
     mode: int = 0
-    found: Mapping[str, Found] = field(default_factory=dict)
-    refused: Mapping[str, Refused] = field(default_factory=dict)
+    found: Mapping[str, OwnedRecord] = field(default_factory=dict)
+    refused: Mapping[str, RefusedRecord] = field(default_factory=dict)
     same: frozenset[str] = frozenset()
     is_cut: bool = False
 
-    def since(self, earlier: Mapping[str, Found]) -> Scan:
+    def since(self, earlier: Mapping[str, OwnedRecord]) -> Scan:
         """Return what has changed since an earlier scan found these records."""
         same = {name for name, item in self.found.items() if earlier.get(name) is item}
         return replace(
             self, found={name: item for name, item in self.found.items() if name not in same}, same=frozenset(same)
         )
 
-    def completed(self, earlier: Mapping[str, Found]) -> Scan:
+    def completed(self, earlier: Mapping[str, OwnedRecord]) -> Scan:
         """Return the whole scan again, the inverse of `since`."""
         return replace(self, found={**{name: earlier[name] for name in self.same}, **self.found}, same=frozenset())
 
@@ -83,7 +83,7 @@ class Scanner:
         self._trusted = trusted
         self._with_cards = with_cards
         #: {name: (the bytes of its file, its owner, what they mean)} of the records that count
-        self._known: dict[str, tuple[bytes, int, Found]] = {}
+        self._known: dict[str, tuple[bytes, int, OwnedRecord]] = {}
 
     def scan(self) -> Scan:
         """Scan once.
@@ -103,8 +103,8 @@ class Scanner:
         return Scan(
             place=(status.st_dev, status.st_ino),
             mode=stat.S_IMODE(status.st_mode),
-            found={name: item for name, item in seen.items() if isinstance(item, Found)},
-            refused={name: item for name, item in seen.items() if isinstance(item, Refused)},
+            found={name: item for name, item in seen.items() if isinstance(item, OwnedRecord)},
+            refused={name: item for name, item in seen.items() if isinstance(item, RefusedRecord)},
             is_cut=len(names) > MOST_RECORDS,
         )
 
@@ -115,7 +115,7 @@ class Scanner:
             random.shuffle(others)
         return [*self._known, *others][:MOST_RECORDS]
 
-    def _read(self, folder: int, name: str) -> Found | Refused | None:
+    def _read(self, folder: int, name: str) -> OwnedRecord | RefusedRecord | None:
         """Return what a record means; None if it was removed or replaced meanwhile: the next scan has it again.
 
         Raises:
@@ -125,15 +125,15 @@ class Scanner:
             raw, uid = read_trusted(folder, name + SUFFIX, self._trusted)
         except FileNotFoundError:
             return None
-        except RefusedError as error:
-            return Refused(str(error), error.uid)
+        except UntrustedError as error:
+            return RefusedRecord(str(error), error.uid)
         known = self._known.get(name)
         if known is not None and known[:2] == (raw, uid):
             return known[2]
         try:
-            item = Found(parse_trusted(raw, name, uid, with_cards=self._with_cards), uid)
-        except RefusedError as error:
-            return Refused(str(error), uid)
+            item = OwnedRecord(parse_trusted(raw, name, uid, with_cards=self._with_cards), uid)
+        except UntrustedError as error:
+            return RefusedRecord(str(error), uid)
         self._known[name] = raw, uid, item
         return item
 

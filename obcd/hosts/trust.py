@@ -13,6 +13,7 @@ import pwd
 import stat
 from collections.abc import Collection, Sequence
 
+from obcd.errors import ObcdError
 from obcd.hosts.record import MAX_RECORD_BYTES, HostRecord, parse_record
 from obcd.users import user_name
 
@@ -20,7 +21,7 @@ from obcd.users import user_name
 _NOT_OPENED = frozenset((errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM))
 
 
-class RefusedError(Exception):
+class UntrustedError(ObcdError):
     """A record does not count; the message is the reason, for people.
 
     Attributes:
@@ -62,7 +63,7 @@ def read_trusted(folder: int, name: str, trusted: Collection[int]) -> tuple[byte
         At most `MAX_RECORD_BYTES` + 1 bytes, and the owner.
 
     Raises:
-        RefusedError: If a rule forbids to read it.
+        UntrustedError: If a rule forbids to read it.
         FileNotFoundError: If it was removed or replaced meanwhile.
         OSError: If the file server fails.
     """
@@ -74,7 +75,7 @@ def read_trusted(folder: int, name: str, trusted: Collection[int]) -> tuple[byte
             raise
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         _check_file(found, trusted)
-        raise RefusedError(f"it cannot be read: {error.strerror}", found.st_uid) from None
+        raise UntrustedError(f"it cannot be read: {error.strerror}", found.st_uid) from None
     try:
         found = os.fstat(descriptor)
         _check_file(found, trusted)
@@ -95,29 +96,29 @@ def parse_trusted(raw: bytes, name: str, uid: int, *, with_cards: bool = True) -
         with_cards: As in `parse_record`.
 
     Raises:
-        RefusedError: If it is not a valid record.
+        UntrustedError: If it is not a valid record.
     """
     try:
         record = parse_record(raw, with_cards=with_cards)
     except ValueError as error:
-        raise RefusedError(str(error), uid) from None
+        raise UntrustedError(str(error), uid) from None
     if record.id != name:
-        raise RefusedError("its id is not the name of its file", uid)
+        raise UntrustedError("its id is not the name of its file", uid)
     return record
 
 
 def _check_file(found: os.stat_result, trusted: Collection[int]) -> None:
     if not stat.S_ISREG(found.st_mode):
-        raise RefusedError("it is not a regular file", found.st_uid)
+        raise UntrustedError("it is not a regular file", found.st_uid)
     if found.st_uid not in trusted:
         raise _foreign(found.st_uid)
     if found.st_nlink != 1:
-        raise RefusedError("it has a second name (a hard link)", found.st_uid)
+        raise UntrustedError("it has a second name (a hard link)", found.st_uid)
     if found.st_mode & 0o022:
-        raise RefusedError("others than its owner may write it", found.st_uid)
+        raise UntrustedError("others than its owner may write it", found.st_uid)
     if found.st_size > MAX_RECORD_BYTES:
-        raise RefusedError(f"it is longer than {MAX_RECORD_BYTES} bytes", found.st_uid)
+        raise UntrustedError(f"it is longer than {MAX_RECORD_BYTES} bytes", found.st_uid)
 
 
-def _foreign(uid: int) -> RefusedError:
-    return RefusedError(f"its owner {user_name(uid)} is not among [cluster] users", uid)
+def _foreign(uid: int) -> UntrustedError:
+    return UntrustedError(f"its owner {user_name(uid)} is not among [cluster] users", uid)

@@ -50,7 +50,7 @@ def list_tasks(name: str) -> list[SlurmTask]:
 
 
 def cancel(name: str, jobs: Sequence[str], *, is_now: bool) -> None:
-    """End this user's tasks of the jobs of a name, or some of these jobs or tasks.
+    """End this user's tasks of the jobs of a name, or, whatever their name is, those of some jobs.
 
     Those that wait end at once. Those that run get TERM, as before a time limit, and finish their requests in flight;
     with `is_now` they end at once, too.
@@ -58,12 +58,12 @@ def cancel(name: str, jobs: Sequence[str], *, is_now: bool) -> None:
     Raises:
         NoEndpointError, InputError: As `submit`.
     """
-    chosen = [f"--user={_user()}", f"--name={name}"]
+    chosen = [f"--user={_user()}", *(jobs or [f"--name={name}"])]
     if is_now:
-        _call(["scancel", *chosen, *jobs])
+        _call(["scancel", *chosen])
         return
-    _call(["scancel", *chosen, "--state=PENDING", *jobs])
-    _call(["scancel", *chosen, "--state=RUNNING", "--batch", "--signal=TERM", *jobs])
+    _call(["scancel", "--state=PENDING", *chosen])
+    _call(["scancel", "--state=RUNNING", "--batch", "--signal=TERM", *chosen])
 
 
 def _user() -> str:

@@ -82,7 +82,7 @@ def test_cluster_that_wants_a_token_is_one_sentence_until_the_token_is_there(tmp
 @pytest.mark.engine
 @on_own_machine
 def test_walk_of_the_manual_works(tmp_path: Path) -> None:
-    blocks = [block for block in read_blocks(SOURCES / "etc" / "manual" / "ray.md") if block.tag == "ray"]
+    blocks = [block for block in read_blocks(SOURCES / "etc" / "manual" / "on-ray.md") if block.tag == "ray"]
     assert len(blocks) == 5
     with RayMachine(tmp_path, gpus=4) as ray:
         ray.start_head()

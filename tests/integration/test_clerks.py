@@ -143,10 +143,8 @@ def test_what_may_grow_is_large_earlier(name: str) -> None:
 def test_clerk_ends_in_the_middle_of_a_call_when_its_coordinator_has_gone() -> None:
     ours, theirs = socket.socketpair()
     code = (
-        "import socket, sys, threading; from obcd.coordinator.clerk.clerk_process import _end_with_the_coordinator; "
-        "from obcd.workers.channel import Channel; "
-        "channel = Channel(socket.socket(fileno=int(sys.argv[1]))); "
-        "threading.Thread(target=_end_with_the_coordinator, args=(channel,), daemon=True).start(); print(flush=True)\n"
+        "import socket, sys; from obcd.workers.channel import Channel, exit_at_the_end_of; "
+        "exit_at_the_end_of(Channel(socket.socket(fileno=int(sys.argv[1])))); print(flush=True)\n"
         "while True: pass"  # as a call that never ends
     )
     command = [sys.executable, "-c", code, str(theirs.fileno())]

@@ -53,10 +53,12 @@ def test_what_waits_ends_and_what_runs_gets_term(install: Callable[[str, str], P
     cancel("obcd", ["4711_2"], is_now=False)
 
     pending, running = calls.read_text().splitlines()
-    assert pending.endswith("--state=PENDING 4711_2")
-    assert running.endswith("--state=RUNNING --batch --signal=TERM 4711_2")
+    assert pending.startswith("scancel --state=PENDING --user=")
+    assert running.startswith("scancel --state=RUNNING --batch --signal=TERM --user=")
+    assert pending.endswith(" 4711_2")
+    assert running.endswith(" 4711_2")
     cancel("obcd", [], is_now=True)
-    assert "--signal" not in calls.read_text().splitlines()[2]
+    assert calls.read_text().splitlines()[2].endswith("--name=obcd")
 
 
 def test_slurm_s_refusal_is_one_sentence(install: Callable[[str, str], Path]) -> None:

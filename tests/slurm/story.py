@@ -166,11 +166,14 @@ def run_story(cluster: SlurmCluster, requests: int) -> Figures:
     presence.killed.add(second[0])
     cluster.kill_node("n2")
 
-    folder = site.spool / "outbox" / "story"
+    folder, boot = site.spool / "outbox" / "story", site.records()[f"slurm-{first[1]}"]["boot"]
     wait_until((folder / "manifest.json").exists, 300, what=site.log)
     seconds = time.monotonic() - began
     presence.end()
-    answered = Counter(json.loads(line)["id"] for line in (folder / "responses.jsonl").open(encoding="utf-8"))
+    cluster.run("scontrol", "update", f"JobId={first[1]}", "StartTime=now")  # Slurm would wait for two minutes
+    wait_until(lambda: site.serving().get(first[1]), what=site.log)
+    assert site.records()[f"slurm-{first[1]}"]["boot"] != boot
+    answered = Counter(json.loads(line)["id"] for line in (folder / "responses.jsonl").read_bytes().splitlines())
     arrivals = count_arrivals(cluster.home / "accounts", {prompt_key(f"What is {n}?") for n in range(requests)})
     return Figures(requests, answered, arrivals, seconds, presence.shortest(began, requests))
 
@@ -196,5 +199,5 @@ def node_of(cluster: SlurmCluster, task: str) -> str:
 
 def count_arrivals(folder: Path, prompts: set[str]) -> int:
     """Return how often these prompts arrived at servers."""
-    entries = (json.loads(line) for path in folder.iterdir() for line in path.open(encoding="utf-8"))
+    entries = (json.loads(line) for path in folder.iterdir() for line in path.read_bytes().splitlines())
     return sum(entry["event"] == "arrived" and entry["prompt"] in prompts for entry in entries)

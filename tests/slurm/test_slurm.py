@@ -14,7 +14,7 @@ from tests.support import SOURCES, wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.engine]
 
-PAGE = SOURCES / "etc" / "manual" / "slurm.md"
+PAGE = SOURCES / "etc" / "manual" / "on-slurm.md"
 #: The cards of a task of the story.
 CARDS = 2
 

@@ -58,7 +58,8 @@ class _Place:
         settings = read_settings(config)
         folder = settings.cluster.folder
         if folder is None:
-            raise ConfigurationError("no hosts folder is configured: set hosts in [cluster] (obcd help registering-hosts)")
+            help_page = "obcd help registering-hosts"
+            raise ConfigurationError(f"no hosts folder is configured: set hosts in [cluster] ({help_page})")
         return cls(settings, find_layout(root, settings), folder)
 
     def scan(self) -> Scan:

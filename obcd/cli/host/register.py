@@ -16,6 +16,7 @@ from obcd.host.servers.allocation import read_allocation
 from obcd.host.servers.plan import read_plan
 from obcd.hosts.registration import Registration
 from obcd.logs.setup import set_up_logging
+from obcd.notify import notify
 
 
 @click.command(hidden=True)
@@ -36,4 +37,4 @@ def host_register(runtime: str, folder: str, name: str, drain_seconds: float) ->
         """Return how long the host may drain: its servers have to end before the allocation does."""
         return drain_seconds if until is None else max(0.0, min(drain_seconds, until - wall() - STOP_SECONDS))
 
-    run(Registrar(read_plan(Path(runtime)), Path(runtime), writer.offer), writer, is_stopped, limit)
+    run(Registrar(read_plan(Path(runtime)), Path(runtime), writer.offer, notify), writer, is_stopped, limit)

@@ -169,9 +169,11 @@ def _write(plan: HostPlan, folder: Path, words: str, register: _Register | None)
     for server in plan.servers:
         say(f"{server.program:7} {plan.url(server)}  {server.card or 'the CPU'}".rstrip())
     say(f"logs    {kept}/   obcd host logs {plan.servers[0].program}{words}")
-    say(f"look    obcd host status{words}")
+    task = allocation_name(os.environ).removeprefix("slurm-")
+    say("look    " + ("obcd slurm status" if task else f"obcd host status{words}"))
     last = "" if register is None else f"; requests in flight finish first, up to {register.drain_seconds:.0f} s"
-    say("stop    " + ("systemctl stop obcd-host" if is_journal() else "Ctrl-C") + last)
+    stop = "systemctl stop obcd-host" if is_journal() else f"obcd slurm cancel {task}" if task else "Ctrl-C"
+    say(f"stop    {stop}{last}")
     return write_configuration(programs, folder, kept, [listener], is_silent=not is_journal())
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from obcd.cli.common import config_option, read_settings, say
 from obcd.cli.tables import print_rows
@@ -67,6 +68,8 @@ def slurm(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's desig
 ) -> None:  # fmt: skip
     """print an sbatch script that runs GPU hosts in Slurm."""
     if ctx.invoked_subcommand is not None:
+        if any(ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE for option in ctx.params):
+            raise click.UsageError(f"options belong after {ctx.invoked_subcommand}")
         return
     parse_ports(ports)
     settings = read_settings(config)

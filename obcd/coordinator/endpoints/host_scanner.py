@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from obcd.hosts.scan import Found, Scan, Scanner
+from obcd.hosts.scan import OwnedRecord, Scan, Scanner
 from obcd.logs.setup import fault_text
 from obcd.workers.channel import Channel, ClosedError, exit_at_the_end_of
 from obcd.workers.pool import Child, try_to_start
@@ -52,7 +52,7 @@ def run_scanner(sock: socket.socket) -> None:
     exit_at_the_end_of(channel)
     scanned: ScanHosts | None = None
     scanner = Scanner(Path(), frozenset())
-    earlier: Mapping[str, Found] = {}
+    earlier: Mapping[str, OwnedRecord] = {}
     try:
         while True:
             select.select([channel], [], [])
@@ -99,7 +99,7 @@ class HostScanner:
         self._due = 0.0
         self._last: ScanHosts | None = None
         #: The records as of the child's last answer: it sends those that have changed.
-        self._earlier: Mapping[str, Found] = {}
+        self._earlier: Mapping[str, OwnedRecord] = {}
 
     @property
     def pid(self) -> int | None:
@@ -125,7 +125,7 @@ class HostScanner:
         found = self._receive(wanted, now, readable)
         if self._began is None:
             if now >= self._due:
-                self._ask(wanted, now)
+                found = self._ask(wanted, now) or found
         elif not self._is_late and now - self._began >= LIMIT_SECONDS:
             self._is_late, self._due = True, now + LIMIT_SECONDS
             found = ScanFailed(f"it does not answer within {LIMIT_SECONDS:.0f} s")
@@ -161,18 +161,19 @@ class HostScanner:
             self._earlier = found.found
         return found if is_valid else None
 
-    def _ask(self, wanted: ScanHosts, now: float) -> None:
+    def _ask(self, wanted: ScanHosts, now: float) -> ScanFailed | None:
         self._due = now + SCAN_SECONDS
         if self._child is None:
             self._child = self._start()
         if self._child is None:
-            return
+            return ScanFailed("the process that reads it cannot be started")
         try:
             self._child.channel.send(wanted)
         except ClosedError:
             self._give_up(now)
-            return
+            return ScanFailed("the process that reads it has ended")
         self._began, self._is_late, self._last = now, False, wanted
+        return None
 
     def _give_up(self, now: float) -> None:
         self.stop()

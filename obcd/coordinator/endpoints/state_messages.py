@@ -56,7 +56,11 @@ def describe_outage(healths: Sequence[Health], hosts: str | None = None) -> str:
     if any(health.state in _HOPEFUL for health in healths):
         return ""
     if not healths:
-        return f"{WAITING}: no host has registered in {printable(hosts)}" if hosts else "no endpoint is up"
+        return (
+            f"{WAITING}: no host in {printable(hosts)} offers an endpoint (obcd hosts)"
+            if hosts
+            else "no endpoint is up"
+        )
     more = f"; and {len(healths) - 1} more" if len(healths) > 1 else ""
     return f"no endpoint is up: {healths[0].name}: {healths[0].reason}{more}"
 

@@ -21,9 +21,9 @@ from obcd.clock import monotonic
 from obcd.host.servers.plan import HostPlan, Server
 from obcd.host.servers.ports import connections
 from obcd.host.watch.watcher import FILE_NAME as WATCH_FILE
+from obcd.host.watch.watcher import Notify
 from obcd.hosts.record import WRITE_SECONDS, CardReading, HostState, RegisteredEndpoint
 from obcd.hosts.registration import Registration
-from obcd.notify import notify
 from obcd.spool.folders import disk
 
 logger = logging.getLogger(__name__)
@@ -93,14 +93,16 @@ class Registrar:
 
     Args:
         offer: Takes a record to be written.
+        notify: Sends fields to systemd. It is an argument, because importing `obcd.notify` takes the address of systemd
+            out of the environment, which `obcd host` passes on to the watch.
         look: Returns the present connections to some ports.
     """
 
     def __init__(
-        self, plan: HostPlan, runtime: Path, offer: Callable[[Content], object],
+        self, plan: HostPlan, runtime: Path, offer: Callable[[Content], object], notify: Notify,
         look: Callable[[frozenset[int]], frozenset[str]] = connections,
     ) -> None:  # fmt: skip
-        self._plan, self._runtime, self._offer, self._look = plan, runtime, offer, look
+        self._plan, self._runtime, self._offer, self._notify, self._look = plan, runtime, offer, notify, look
         self._ports = frozenset(server.port for server in plan.servers)
         self._answered: set[str] = set()
         self._state = HostState.SERVING
@@ -126,7 +128,7 @@ class Registrar:
 
     def _is_drained(self, now: float) -> bool:
         """Return whether no connection lasts from one look to the next, or the time is over."""
-        notify(EXTEND_TIMEOUT_USEC=PATIENCE_SECONDS * 1_000_000)
+        self._notify(EXTEND_TIMEOUT_USEC=PATIENCE_SECONDS * 1_000_000)
         if now < self._looked_at + LOOK_SECONDS:
             return now >= self._deadline
         before, self._looked_at = self._connections, now

@@ -19,6 +19,8 @@ from obcd.spool.folders.layout import make_private
 from obcd.users import user_name
 
 UNIT = "obcd-host.service"
+#: Longest temporary folder below which a Slurm task's own folder may lie: a unix socket's path has at most 107 bytes.
+MAX_BASE = 50
 
 
 def folder_to_start(given: str | None = None) -> Path:
@@ -71,7 +73,10 @@ def own_folder() -> Path:
     base = os.environ.get("XDG_RUNTIME_DIR")
     if base and (not task or os.access(base, os.W_OK)):  # Slurm passes on the variable, and the folder is not there
         return Path(base) / (f"obcd-host-{task}" if task else "obcd-host")
-    return Path(tempfile.gettempdir()) / (f"obcd-{os.getuid()}-{task}" if task else f"obcd-{os.getuid()}-host")
+    temporary = tempfile.gettempdir()
+    if task and len(temporary) > MAX_BASE:  # a job's own TMPDIR, too long for a unix socket below it
+        temporary = "/tmp"  # noqa: S108 - `checked` looks at who made the folder
+    return Path(temporary) / (f"obcd-{os.getuid()}-{task}" if task else f"obcd-{os.getuid()}-host")
 
 
 def checked(folder: Path) -> Path:

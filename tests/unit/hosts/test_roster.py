@@ -10,7 +10,7 @@ import pytest
 from obcd.coordinator.endpoints.host_scanner import LIMIT_SECONDS, SCAN_SECONDS
 from obcd.hosts.record import WRITE_SECONDS, HostRecord, HostState, RegisteredEndpoint
 from obcd.hosts.roster import MARGIN_SECONDS, HostedEndpoint, HostStanding, Roster, Rules, Standing, Taken
-from obcd.hosts.scan import Found, Refused, Scan
+from obcd.hosts.scan import OwnedRecord, RefusedRecord, Scan
 
 URL = "http://10.0.0.1:11432"
 NAME = "10.0.0.1:11432"
@@ -24,8 +24,8 @@ class Folder:
         self.rules = rules or Rules()
         self.now = 1000.0
         self.place = (1, 1)
-        self.records: dict[str, Found] = {}
-        self.refused: dict[str, Refused] = {}
+        self.records: dict[str, OwnedRecord] = {}
+        self.refused: dict[str, RefusedRecord] = {}
         self.offered: list[HostedEndpoint] = []
         self.scan()
 
@@ -42,7 +42,7 @@ class Folder:
                 **changes,
             }
         )
-        self.records[name] = Found(record, uid)
+        self.records[name] = OwnedRecord(record, uid)
 
     def scan(self, seconds: float = SCAN_SECONDS) -> dict[str, Standing]:
         """Let time pass, then scan; return `{endpoint that is offered: what it gets}`."""
@@ -208,7 +208,7 @@ def test_content_that_is_refused_is_no_sign_of_life(folder: Folder) -> None:
     folder.write()
     folder.scan()
     del folder.records["gpu1"]
-    folder.refused["gpu1"] = Refused("it is not JSON", 0)
+    folder.refused["gpu1"] = RefusedRecord("it is not JSON", 0)
 
     assert folder.scan() == OPEN
     assert folder.standing().why == "it is not JSON"
@@ -216,7 +216,7 @@ def test_content_that_is_refused_is_no_sign_of_life(folder: Folder) -> None:
 
 
 def test_refused_records_are_shown(folder: Folder) -> None:
-    folder.refused["evil"] = Refused("it is not a regular file", 7)
+    folder.refused["evil"] = RefusedRecord("it is not a regular file", 7)
     folder.scan()
 
     assert folder.standing("evil") == HostStanding(name="evil", uid=7, state="refused", why="it is not a regular file")

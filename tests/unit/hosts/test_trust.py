@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from obcd.hosts.record import MAX_RECORD_BYTES, HostRecord, HostState, encode_record
-from obcd.hosts.scan import MOST_RECORDS, Found, Refused, Scan, Scanner
+from obcd.hosts.scan import MOST_RECORDS, OwnedRecord, RefusedRecord, Scan, Scanner
 from obcd.hosts.trust import find_trusted
 
 OWN = os.geteuid()
@@ -28,7 +28,7 @@ def scan(folder: Path, *trusted: int) -> Scan:
     return Scanner(folder, frozenset(trusted or (OWN,))).scan()
 
 
-def refusal(folder: Path, name: str = "gpu1", *trusted: int) -> Refused:
+def refusal(folder: Path, name: str = "gpu1", *trusted: int) -> RefusedRecord:
     found = scan(folder, *trusted)
     assert name not in found.found
     return found.refused[name]
@@ -37,7 +37,7 @@ def refusal(folder: Path, name: str = "gpu1", *trusted: int) -> Refused:
 def test_record_of_a_listed_user_counts(tmp_path: Path) -> None:
     write(tmp_path)
 
-    assert scan(tmp_path).found == {"gpu1": Found(RECORD, OWN)}
+    assert scan(tmp_path).found == {"gpu1": OwnedRecord(RECORD, OWN)}
 
 
 def test_record_of_another_user_does_not_count(tmp_path: Path) -> None:
@@ -118,6 +118,16 @@ def test_file_that_breaks_a_rule_does_not_count(tmp_path: Path, spoil: Callable[
     spoil(write(tmp_path))
 
     assert refusal(tmp_path).why
+
+
+def test_pipe_that_holds_a_record_does_not_count(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "gpu1.json", 0o640)
+    descriptor = os.open(tmp_path / "gpu1.json", os.O_RDWR | os.O_NONBLOCK)
+    try:
+        os.write(descriptor, encode_record(RECORD))
+        assert refusal(tmp_path).uid == OWN
+    finally:
+        os.close(descriptor)
 
 
 def test_huge_file_is_not_read_and_the_others_count(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from obcd.core.scheduling.leases import FINISH_SECONDS, Lease
 from obcd.core.scheduling.scheduler import Scheduler
 from obcd.hosts.record import HostRecord, HostState, RegisteredEndpoint
 from obcd.hosts.roster import MARGIN_SECONDS
-from obcd.hosts.scan import Found, Scan
+from obcd.hosts.scan import OwnedRecord, Scan
 from obcd.secret import Secret
 from obcd.workers.channel import ClosedError
 
@@ -78,6 +78,8 @@ class Site:
         self.scheduler.add_job(self.backlog, 0.0)
         self.now = 0.0
         self.records: dict[str, HostRecord] = {}
+        #: {host: its owner}
+        self.owners: dict[str, int] = {}
         self.is_writing = True
         #: When the allocations of the hosts end.
         self.ends_at: float | None = None
@@ -114,7 +116,7 @@ class Site:
                     for name, item in self.records.items()
                 }
             if isinstance(self.child.outcome, Scan):
-                found = {name: Found(item, uid) for name, item in self.records.items()}
+                found = {name: OwnedRecord(item, self.owners.get(name, uid)) for name, item in self.records.items()}
                 self.child.outcome = replace(self.child.outcome, found=found)
             offered = self.registry.tick(self.endpoints, self.now)
             if offered is not None:
@@ -285,6 +287,14 @@ def test_child_that_died_or_was_stopped_is_replaced(site: Site) -> None:
     assert site.registry.troubles == []
 
 
+def test_child_that_cannot_be_started_is_a_folder_that_cannot_be_read(site: Site) -> None:
+    registry = HostRegistry(site.settings, HostScanner(lambda: None))
+
+    registry.tick(site.endpoints, 1.0)
+
+    assert registry.troubles
+
+
 def test_child_that_only_hangs_is_not_killed(site: Site) -> None:
     site.child.hangs = True
     site.advance(600)
@@ -380,8 +390,23 @@ def test_with_per_user_a_host_serves_the_jobs_of_its_user(owner: int, is_served:
 
     assert bool(site.assign()) is is_served
     assert bool(site.scheduler.unserved()) is not is_served
-    site.advance(400, uid=owner)
-    assert site.scheduler.take_unservable(100, site.now) == []
+    for _ in range(2):  # it waits for a host, and does not fail
+        assert site.scheduler.take_unservable(100, site.now) == []
+        site.advance(400, uid=owner)
+
+
+def test_job_that_has_started_on_its_own_host_gets_none_of_another_users() -> None:
+    site = Site(spool={"per_user": True})
+    site.register("gpu1", NAME)
+    site.owners["gpu2"] = 1001
+    site.advance(8)
+    assert {lease.endpoint for lease in site.assign()} == {NAME}
+
+    site.register("gpu2", OTHER)
+    site.advance(8)
+
+    assert site.states == {NAME: "UP", OTHER: "UP"}
+    assert site.assign() == []
 
 
 def test_without_per_user_a_listed_users_host_serves_everybody(site: Site) -> None:

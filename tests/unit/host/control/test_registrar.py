@@ -34,7 +34,11 @@ class Place:
         self.folder = folder
         self.offered: list[Content] = []
         self.connections: frozenset[str] = frozenset()
-        self.registrar = Registrar(self.plan, folder, self.offered.append, lambda _: self.connections)
+        self.notified: list[dict[str, str | int]] = []
+        self.registrar = Registrar(self.plan, folder, self.offered.append, self.notify, lambda _: self.connections)
+
+    def notify(self, **fields: str | int) -> None:
+        self.notified.append(fields)
 
     def watch(self, *, answering: tuple[int, ...] = (), held: tuple[int, ...] = (), **more: Any) -> None:
         servers = {
@@ -98,6 +102,7 @@ def test_a_host_drains_until_no_connection_lasts(place: Place) -> None:
     assert not any(place.registrar.tick(100.0 + half / 2) for half in range(20))
     assert place.offered[-1][0] is HostState.DRAINING
     assert place.ports() == [1000]
+    assert place.notified[-1] == {"EXTEND_TIMEOUT_USEC": 10_000_000}  # systemd would end it before
     place.connections = frozenset(("c",))  # a probe: it was not there at the look before
     assert place.registrar.tick(111.0)
 
@@ -116,7 +121,12 @@ def test_the_last_record_says_that_the_host_is_gone(place: Place, tmp_path: Path
     is_stopped = threading.Event()
     is_stopped.set()
 
-    run(Registrar(place.plan, place.folder, writer.offer, lambda _: frozenset()), writer, is_stopped, lambda: 0.0)
+    run(
+        Registrar(place.plan, place.folder, writer.offer, place.notify, lambda _: frozenset()),
+        writer,
+        is_stopped,
+        lambda: 0.0,
+    )
 
     assert json.loads((hosts / "gpu1.json").read_text())["state"] == "gone"
 
