@@ -13,7 +13,7 @@ import pwd
 import stat
 from collections.abc import Collection, Sequence
 
-from obcd.errors import ObcdError
+from obcd.errors import InputError
 from obcd.hosts.record import MAX_RECORD_BYTES, HostRecord, parse_record
 from obcd.users import user_name
 
@@ -21,7 +21,7 @@ from obcd.users import user_name
 _NOT_OPENED = frozenset((errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM))
 
 
-class UntrustedError(ObcdError):
+class UntrustedError(InputError):
     """A record does not count; the message is the reason, for people.
 
     Attributes:

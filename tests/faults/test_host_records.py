@@ -8,6 +8,7 @@ import os
 import random
 import re
 from collections import Counter
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def change_value(document: Any, dice: random.Random) -> None:
     if dice.random() < 0.2:
         del document[path[-1]]
     else:
-        document[path[-1]] = dice.choice(VALUES)
+        document[path[-1]] = deepcopy(dice.choice(VALUES))
 
 
 def mutate(name: str, dice: random.Random) -> bytes:
