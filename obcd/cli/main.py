@@ -59,6 +59,7 @@ COMMANDS = {
         "obcd.cli.daemon.hosts:hosts", "list the hosts that have registered, and why one is not used."
     ),
     "slurm": CommandPlace("obcd.cli.host.slurm:slurm", "print an sbatch script that runs GPU hosts in Slurm."),
+    "ray": CommandPlace("obcd.cli.host.ray:ray_group", "run servers on the GPUs of a Ray cluster."),
     "serve-gpu": CommandPlace("obcd.cli.host.serve_gpu:serve_gpu", "run the Ollama server of GPU N."),
     "host-watch": CommandPlace("obcd.cli.host.watch:host_watch", ""),
     "host-register": CommandPlace("obcd.cli.host.register:host_register", ""),

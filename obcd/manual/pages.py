@@ -17,6 +17,7 @@ READING_ORDER = (
     "operating",
     "registering-hosts",
     "on-slurm",
+    "on-ray",
     "configuration",
     "commands",
     "measuring",

@@ -18,7 +18,7 @@ PAGES = [SOURCES / "README.md", *sorted((SOURCES / "etc" / "manual").glob("*.md"
 MODELS = "llama3.2,qwen3,llava,codellama:code,nomic-embed-text"
 _FENCE = re.compile(r"^( *)```sh([^\n]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 #: Brings up the loopback device of its new network (ioctl SIOCSIFFLAGS, netdevice(7)), then becomes the command.
-_LOOPBACK_UP = """
+LOOPBACK_UP = """
 import fcntl, os, socket, struct, sys
 with socket.socket() as device:
     fcntl.ioctl(device, 0x8914, struct.pack("16sh", b"lo", 1))
@@ -86,7 +86,7 @@ def run_page(blocks: list[Block], home: Path) -> subprocess.CompletedProcess[str
         **kept, "HOME": str(home), "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(SOURCES),
         "XDG_RUNTIME_DIR": str(home), "COLUMNS": "120",
     }  # fmt: skip
-    command = [*_UNSHARE, sys.executable, "-c", _LOOPBACK_UP, "bash", "-c", script]
+    command = [*_UNSHARE, sys.executable, "-c", LOOPBACK_UP, "bash", "-c", script]
     return subprocess.run(
         command, cwd=work, env=environment, capture_output=True, text=True, timeout=240, check=False,
         stdin=subprocess.DEVNULL,

@@ -30,6 +30,7 @@ RUNS = {
     "slurm": "a real Slurm of two nodes with stand-in cards (tests/slurm)",
     "root": "this machine with an empty /opt, beside a wheel of obcd",
     "checkout": "CI runs these commands themselves (.ci/run)",
+    "ray": "a machine with a real Ray and stand-in cards (test_ray.py)",
     "gpu": "nowhere: it needs a GPU",
 }
 BLOCKS = [block for page in PAGES for block in read_blocks(page)]
