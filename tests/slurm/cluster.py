@@ -18,7 +18,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +25,7 @@ from pathlib import Path
 import psutil
 
 from tests.gpu_support import StandIns, card
-from tests.support import SOURCES, is_gone, make_environment, wait_until
+from tests.support import SOURCES, all_gone, is_gone, make_environment, wait_until
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scancel", "scontrol", "squeue", "sinfo")
 TOOLS = ("unshare", "nsenter", "ip", "setpriv", "mount")
@@ -255,11 +254,14 @@ class SlurmCluster:
 
     def end(self) -> None:
         """Switch everything off; the namespaces take all their processes with them."""
+        left = [process.pid for process in self.processes()]
         if LOGIN in self._inits:
             os.kill(self._inits[LOGIN], signal.SIGKILL)
         for process in self._started:
             process.kill()
             process.wait(30)
+        # a kill takes a moment, and they must not write into the folder any more
+        wait_until(lambda: all_gone(left), 30, what="the machines are off")
 
 
 def node_card(name: str, index: int) -> str:
@@ -294,5 +296,4 @@ def slurm_here(simulate: str = "--seconds 0.05") -> Iterator[SlurmCluster]:
     finally:
         if cluster is not None:
             cluster.end()
-        time.sleep(0.1)
         shutil.rmtree(folder, ignore_errors=True)

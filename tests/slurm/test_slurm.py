@@ -10,7 +10,7 @@ import pytest
 from tests.acceptance.shell_blocks import read_blocks
 from tests.slurm.cluster import SlurmCluster, node_card, slurm_here, why_no_slurm
 from tests.slurm.story import SIMULATE, SLOTS, Site, run_story
-from tests.support import SOURCES, wait_until
+from tests.support import SOURCES, all_gone, wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.engine]
 
@@ -85,5 +85,5 @@ def test_nothing_is_left_of_a_cluster() -> None:
         folder = made.folder
 
     assert len(found) > 10
-    assert not any(process.is_running() and process.status() != "zombie" for process in found)
+    assert all_gone([process.pid for process in found])
     assert not folder.exists()
