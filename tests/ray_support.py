@@ -186,7 +186,17 @@ class RayMachine:
         return self._ray("head", *words, "--temp-dir", str(self._short))
 
     def start_node(self) -> None:
-        """Start the node with the GPUs."""
+        """Start the node with the GPUs; Ray gives up after 30 s on a busy machine: then it is started again."""
+        self._start_node()
+        wait_until(self._is_node_up, START_SECONDS, "the node is up")
+
+    def _is_node_up(self) -> bool:
+        assert self.node is not None
+        if self.node.poll() is not None:
+            self._start_node()
+        return "Ray runtime started" in (self.folder / "node.log").read_text()
+
+    def _start_node(self) -> None:
         self.node = self._ray("node", "--address", f"127.0.0.1:{PORT}", "--num-gpus", str(self._gpus))
 
     def _ray(self, name: str, *words: str) -> subprocess.Popen[bytes]:
@@ -232,7 +242,7 @@ class RayMachine:
         if self.head is not None and self.head.poll() is not None:
             self.head = self._start_head()
         elif self.node is not None and self.node.poll() is not None:
-            self.start_node()
+            self._start_node()
         elif self.keeper is not None and self.keeper.poll() is not None:
             self.keep(*self._kept)
         else:
