@@ -1,7 +1,7 @@
 """The keeper: it holds the leases of the servers, registers them, and starts and drains servers by what waits.
 
     status.json ─► Demand ─► decide ─► RayCluster: start, drain, end
-    RayCluster: looks ─► Member ─► ServerRecords ─► hosts folder ─► coordinator
+    RayCluster: looks ─► KnownServer ─► ServerRecords ─► hosts folder ─► coordinator
 
 A look at an actor is a call that waits inside the actor until something changes, at most ten seconds; it renews the
 lease, and its answer becomes the record. An actor that does not answer has a record that stands still, and gets no
@@ -20,7 +20,7 @@ from obcd.host.control.registrar import Content
 from obcd.hosts.record import HostState, RegisteredEndpoint
 from obcd.ray.cluster import Look, ServerCluster, Silence
 from obcd.ray.messages import DrainCause, GuardState, ServerReport, ServerWish
-from obcd.ray.scaling import Demand, Limits, Member, Step, decide
+from obcd.ray.scaling import Demand, KnownServer, Limits, Step, decide
 from obcd.ray.server_records import GONE
 from obcd.text import plural
 
@@ -216,11 +216,11 @@ class Keeper:
                 item.report = replace(item.report, state=GuardState.DRAINING)
                 self._register(number, item.report)
 
-    def _member(self, number: int, item: _Known) -> Member:
+    def _member(self, number: int, item: _Known) -> KnownServer:
         report = item.report
         if report is None:
-            return Member(number=number, is_placed=False)
-        return Member(
+            return KnownServer(number=number, is_placed=False)
+        return KnownServer(
             number=number,
             is_serving=report.state == GuardState.SERVING and not report.trouble,
             is_draining=bool(item.drained) or report.state == GuardState.DRAINING,

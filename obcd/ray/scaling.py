@@ -32,7 +32,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class KnownServer:
     """One server, as the keeper knows it.
 
     Attributes:
@@ -94,7 +94,7 @@ class Demand:
         return max(min(self._seen[0][1], most), min(self._limits.least, most))
 
 
-def decide(members: Sequence[Member], target: int, free: int, taken: Collection[int]) -> Step:
+def decide(members: Sequence[KnownServer], target: int, free: int, taken: Collection[int]) -> Step:
     """Decide who comes and who goes.
 
     A server is only started where a GPU is free, so that nothing waits in Ray's queue for a GPU that nobody has. One
@@ -119,6 +119,6 @@ def decide(members: Sequence[Member], target: int, free: int, taken: Collection[
     return Step(start=step.start, drain=(stale[0].number,)) if stale and is_calm and not step.start else step
 
 
-def _worth(member: Member) -> tuple[bool, bool, int]:
+def _worth(member: KnownServer) -> tuple[bool, bool, int]:
     """Order servers by how much is lost with them, the least first."""
     return (member.is_serving, not member.is_stale, -member.number)

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 
 from obcd.coordinator.view import FurtherJobView, JobView, View
-from obcd.ray.scaling import USUAL_SLOTS, Demand, Limits, Member, Step, decide, waiting_requests
+from obcd.ray.scaling import USUAL_SLOTS, Demand, KnownServer, Limits, Step, decide, waiting_requests
 
 LIMITS = Limits(least=1, most=8, idle_seconds=300.0)
 
 
-def members(count: int, **changes: bool) -> list[Member]:
-    return [replace(Member(number=number, is_serving=True), **changes) for number in range(count)]
+def members(count: int, **changes: bool) -> list[KnownServer]:
+    return [replace(KnownServer(number=number, is_serving=True), **changes) for number in range(count)]
 
 
 def target(demand: Demand, waiting: int | None, now: float, *, slots: int = 10, gpus: int = 8) -> int:
@@ -62,21 +62,21 @@ def test_nothing_changes_while_the_status_cannot_be_read() -> None:
 
 def test_servers_start_only_where_a_gpu_is_free() -> None:
     assert decide(members(1), 5, 3, {0}) == Step(start=(1, 2, 3))
-    assert decide([*members(1), Member(number=1, is_placed=False)], 5, 3, {0, 1}) == Step(start=(2, 3))
+    assert decide([*members(1), KnownServer(number=1, is_placed=False)], 5, 3, {0, 1}) == Step(start=(2, 3))
     assert decide([], 2, 0, set()) == Step()
 
 
 def test_a_number_is_used_again_only_when_its_name_is_free() -> None:
-    draining = [Member(number=0, is_draining=True)]
-    assert decide([*draining, Member(number=2, is_serving=True)], 2, 5, {0, 2}).start == (1,)
+    draining = [KnownServer(number=0, is_draining=True)]
+    assert decide([*draining, KnownServer(number=2, is_serving=True)], 2, 5, {0, 2}).start == (1,)
 
 
 def test_those_go_first_that_ray_has_not_placed_and_then_those_in_trouble() -> None:
     there = [
         *members(3),
-        Member(number=3, is_placed=False),
-        Member(number=4, is_serving=False),
-        Member(number=5, is_draining=True),
+        KnownServer(number=3, is_placed=False),
+        KnownServer(number=4, is_serving=False),
+        KnownServer(number=5, is_draining=True),
     ]
     assert decide(there, 4, 0, set(range(6))) == Step(withdraw=(3,))
     assert decide(there, 2, 0, set(range(6))) == Step(withdraw=(3,), drain=(4, 2))
@@ -88,7 +88,7 @@ def test_servers_of_another_configuration_are_replaced_one_at_a_time() -> None:
     assert decide(stale, 3, 0, {0, 1, 2}) == Step(drain=(2,))
     going = [*stale[:2], replace(stale[2], is_draining=True)]
     assert decide(going, 3, 0, {0, 1, 2}) == Step()
-    starting = [*stale[:2], Member(number=2)]
+    starting = [*stale[:2], KnownServer(number=2)]
     assert decide(starting, 3, 0, {0, 1, 2}) == Step()
 
 
