@@ -428,15 +428,19 @@ def test_endpoint_that_fails_is_left_alone_with_growing_pauses_and_comes_back_by
         """Return when requests came, without the tokens by which the endpoint is to prove itself."""
         return [record["arrived"] for record in server.account() if record["prompt"] != ONE_TOKEN]
 
-    wait_until(lambda: len(arrivals()) >= 8)
-    arrived = arrivals()
+    def gaps() -> list[float]:
+        return [later - earlier for earlier, later in itertools.pairwise(arrivals())]
 
-    # then three or four come at once (one more while the endpoint is to prove itself), each further one after twice the
-    # pause, of which up to a quarter is taken away
-    gaps = [later - earlier for earlier, later in itertools.pairwise(arrived)]
-    assert max(gaps[:3]) < gaps[6]
-    assert gaps[4] < gaps[5] < gaps[6], gaps
-    assert gaps[6] > 0.75
+    wait_until(lambda: len([gap for gap in gaps() if gap > 0.15]) >= 3)
+    found = gaps()
+    pauses = [gap for gap in found if gap > 0.15]
+
+    # then three to five come at once (more of them while the endpoint is to prove itself), each further one after twice
+    # the pause, of which up to a quarter is taken away
+    assert max(found[:2]) < pauses[-1]
+    assert len(found) - len(pauses) <= 5, found
+    assert pauses[0] < pauses[1] < pauses[2], found
+    assert pauses[2] > 0.7
     state = coordinator.status()["endpoints"][0]
     assert state["state"] in ("DOWN", "SUSPECT")
 
