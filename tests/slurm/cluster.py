@@ -61,8 +61,13 @@ SchedulerParameters=batch_sched_delay=0,bf_interval=1,sched_min_interval=100000
 {nodes}
 PartitionName=gpu Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
 """
-#: Becomes init of the machine, which waits for whatever is orphaned there.
-_INIT = "hostname {name}; ip link set lo up; mount -t tmpfs none /tmp; {more} sleep infinity & wait"
+#: Becomes init of the machine, which waits for whatever is orphaned there. Its own /tmp would hide a checkout below it.
+_INIT = "hostname {name}; ip link set lo up; {own_tmp} {more} sleep infinity & wait"
+_OWN_TMP = "mount -t tmpfs none /tmp;"
+if SOURCES.is_relative_to("/tmp"):
+    _kept = shlex.quote(str(SOURCES))
+    _back = f"mkdir -p {_kept}; mount --no-canonicalize --bind /proc/self/fd/9 {_kept};"
+    _OWN_TMP = f"exec 9<{_kept}; {_OWN_TMP} {_back} exec 9<&-;"
 
 
 def why_no_slurm() -> str:
@@ -174,7 +179,7 @@ class SlurmCluster:
         wait_until(lambda: is_gone(pid), what=f"{name} is off")
 
     def _start_machine(self, name: str, more: str, inside: str | None = None) -> None:
-        command = [*_spaces(), "bash", "-c", _INIT.format(name=name, more=more)]
+        command = [*_spaces(), "bash", "-c", _INIT.format(name=name, own_tmp=_OWN_TMP, more=more)]
         # the first machine ends with this process, however it ends; the others are inside
         outer = ["setpriv", "--pdeathsig", "KILL"] if inside is None else self._enter(inside)
         process = subprocess.Popen(
