@@ -14,11 +14,11 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from obcd.config.endpoints import Endpoint, parse_endpoint
 from obcd.core.documents import Document
@@ -40,6 +40,10 @@ MOST_ENDPOINTS = 64
 MOST_SLOTS = 1024
 #: Longest text of a record, in characters, and largest time, in seconds.
 MAX_TEXT, MAX_SECONDS = 200, 1e12
+#: Readings of a card that a record has under the same name.
+_SAME_READINGS = (
+    "uuid", "index", "is_lost", "memory_used_bytes", "memory_total_bytes", "temperature_celsius", "power_watts",
+)  # fmt: skip
 #: The networks of endpoints (RFC 1918, RFC 4193): prompts never leave them. Loopback is a matter of trust.
 PRIVATE = tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))
 
@@ -93,6 +97,18 @@ class CardReading(Document):
     memory_total_bytes: int | None = None
     temperature_celsius: int | None = None
     power_watts: float | None = None
+
+    @classmethod
+    def of(cls, readings: Mapping[str, Any], name: str) -> CardReading:
+        """Return the readings of a card as a record has them.
+
+        Args:
+            readings: The fields of `obcd.host.cards.card.Readings`, as in the file of the watch.
+            name: The product's.
+        """
+        percent = readings.get("utilisation_percent")
+        same = {key: readings[key] for key in _SAME_READINGS}
+        return cls(name=name, utilization=None if percent is None else percent / 100, **same)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ import os
 import select
 import signal
 import socket
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from obcd.clock import monotonic
 from obcd.errors import ObcdError
@@ -198,14 +198,7 @@ class Guard:
         assert self._prober is not None
         is_up = condition.has_answered and bool(process.pid) and condition.pid == process.pid
         readings = self._reader.latest.readings.get(process.server.pin) if self._reader is not None else None
-        card = () if readings is None else (
-            CardReading(
-                uuid=readings.uuid, index=readings.index, name=process.server.card, is_lost=readings.is_lost,
-                utilization=None if readings.utilisation_percent is None else readings.utilisation_percent / 100,
-                memory_used_bytes=readings.memory_used_bytes, memory_total_bytes=readings.memory_total_bytes,
-                temperature_celsius=readings.temperature_celsius, power_watts=readings.power_watts,
-            ),
-        )  # fmt: skip
+        card = () if readings is None else (CardReading.of(asdict(readings), process.server.card),)
         self.report = replace(
             self.report,
             state=GuardState.SERVING if is_up else GuardState.STARTING,

@@ -133,7 +133,7 @@ def size_of(texts: Sequence[str]) -> int:
 
 
 def _faults_of(fault: Fault, count: int) -> Iterator[Fault]:
-    """Yield the fault of each request of a call; a group charges nobody, and its endpoint once."""
+    """Yield the fault of each request of a call; a group charges no request, and its endpoint once."""
     if count == 1:
         yield fault
         return

@@ -95,8 +95,8 @@ def test_walk_of_the_manual_works(tmp_path: Path) -> None:
         wait_until(lambda: not ray.servers(), what="no process is left")
 
 
-def kill_at_random(folder: Path, kills: int, lines: int, seconds: float) -> None:
-    """Run one job while head, raylet, actors, servers and keeper are killed."""
+def kill_at_random(folder: Path, kills: int, lines: int, seconds: float) -> list[str]:
+    """Run one job while head, raylet, actors, servers and keeper are killed; return what was killed."""
     dice = random.Random(17)
     plan = [name for name, (_, share, _) in VICTIMS.items() for _ in range(share * kills // 20)]
     dice.shuffle(plan)
@@ -131,18 +131,19 @@ def kill_at_random(folder: Path, kills: int, lines: int, seconds: float) -> None
             for process in ray.processes(word):
                 process.kill()
         wait_until(lambda: not ray.servers(), what=lambda: f"no process is left: {ray.servers()}")
+    return done
 
 
 @pytest.mark.engine
 @on_own_machine
 def test_job_is_answered_although_20_processes_are_killed(tmp_path: Path) -> None:
-    kill_at_random(tmp_path, 20, 1000, 1.5)
+    assert len(kill_at_random(tmp_path, 20, 1000, 1.5)) == 20
 
 
 @pytest.mark.soak
 @on_own_machine
 def test_job_is_answered_although_100_processes_are_killed(tmp_path: Path) -> None:
-    kill_at_random(tmp_path, 100, 5000, 1.5)
+    assert len(kill_at_random(tmp_path, 100, 5000, 1.5)) == 100
 
 
 @pytest.mark.soak

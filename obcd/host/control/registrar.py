@@ -166,16 +166,7 @@ class Registrar:
     def _cards(self, document: Mapping[str, Any]) -> list[CardReading]:
         names = {server.pin: server.card for server in self._plan.servers}
         readings = document.get("cards", {})
-        return [_card(readings[uuid], name) for uuid, name in names.items() if uuid in readings]
-
-
-def _card(reading: Mapping[str, Any], name: str) -> CardReading:
-    """Return a card of the watch's file, whose keys are the fields of `Readings`."""
-    percent = reading.get("utilisation_percent")
-    same = ("uuid", "index", "is_lost", "memory_used_bytes", "memory_total_bytes", "temperature_celsius", "power_watts")
-    return CardReading(
-        name=name, utilization=None if percent is None else percent / 100, **{key: reading[key] for key in same}
-    )
+        return [CardReading.of(readings[uuid], name) for uuid, name in names.items() if uuid in readings]
 
 
 def run(

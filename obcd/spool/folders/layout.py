@@ -101,7 +101,7 @@ class Layout:
 
     @property
     def shared_status(self) -> Path:
-        """A copy of it for other machines, from a coordinator inside a Slurm job, whose node nobody logs in to."""
+        """A copy of it for other machines, from a coordinator inside a Slurm job: users do not log in to its node."""
         return self.root / "status.json"
 
     def create(self, profiles: list[str], option: str = "--root DIR") -> None:

@@ -44,7 +44,7 @@ class _Node:
         length: Of the beginning, in characters.
         edge: Hash of the part of it that the key of its entry does not cover.
         last: The latest request with this beginning: its text is the likeliest to be kept.
-        step: How many characters beyond it tell its children apart; more for a node that is or was a root.
+        step: The number of characters beyond it by which its children differ; larger for a present or former root.
     """
 
     __slots__ = ("edge", "key", "last", "length", "number", "step")
