@@ -311,6 +311,11 @@ class SchedulerMachine(RuleBasedStateMachine):
                 assert len(held) <= room
 
     @invariant()
+    def endpoint_with_room_is_looked_at(self) -> None:
+        for holder in self.scheduler._endpoints.values():
+            assert holder.may_have_room or holder.free() <= 0
+
+    @invariant()
     def states_say_the_same(self) -> None:
         out = {(lease.job, lease.ordinal) for lease in self.out.values()}
         for job, backlog in self.backlogs.items():

@@ -278,6 +278,7 @@ def plain_seconds(server: RealOllama, texts: list[str], count: int) -> float:
                 "messages": [{"role": "user", "content": text}],
                 "stream": False,
                 "truncate": False,
+                "shift": False,  # as obcd sends it: another value makes some versions load the model again
                 "options": {"num_ctx": CONTEXT, "num_predict": 16, "temperature": 0.0},
             }
             status, raw = server.post("/api/chat", body)

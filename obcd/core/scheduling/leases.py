@@ -94,6 +94,9 @@ class Holder:
     freed: list[tuple[str, int]] = field(default_factory=list)
     only_for: int | None = None
     ends_at: float | None = None
+    #: False while it is known to have no room. Whatever may give it room sets this: a full endpoint at which nothing
+    #: has happened is not looked at again.
+    may_have_room: bool = True
 
     @property
     def finder(self) -> SlotFinder:
@@ -168,10 +171,18 @@ class Holder:
             self.loaded, self.pace = signature, MeanLatency()
             self.makes_vectors = signature.embeds
             self.quota = self.slots
+            self.may_have_room = True
 
     def requests(self) -> list[RequestKey]:
         """Return the requests that the endpoint holds."""
         return [lease.request for lease in self.leases.values()]
+
+    def has_room(self) -> bool:
+        """Return whether the endpoint may hold more requests, and note if it may not."""
+        if self.free() > 0:
+            return True
+        self.may_have_room = self.makes_vectors  # its room depends on how many requests go into a call, too
+        return False
 
     def open_calls(self) -> None:
         """Decide how many requests may go out now in groups; called before leases are made."""

@@ -75,7 +75,7 @@ class Scheduler:
 
     def set_slots(self, name: str, slots: int | None) -> None:
         """Change an endpoint's slots; requests above a smaller number finish."""
-        self._endpoints[name].fixed_slots = slots
+        self._changing(name).fixed_slots = slots
 
     def slots(self, name: str) -> int:
         """Return how many requests an endpoint may hold now, if it is UP."""
@@ -87,7 +87,7 @@ class Scheduler:
 
     def on_group_call(self, name: str, requests: int, texts: int, seconds: float) -> None:
         """Record a call of vectors that an endpoint answered; see `GroupSize`."""
-        holder = self._endpoints[name]
+        holder = self._changing(name)
         group = holder.group
         if group is not None:
             before = group.now
@@ -97,7 +97,7 @@ class Scheduler:
 
     def on_group_timeout(self, name: str) -> None:
         """Record that a group exceeded its time limit at an endpoint."""
-        group = self._endpoints[name].group
+        group = self._changing(name).group
         if group is not None:
             group.on_timeout()
 
@@ -116,11 +116,11 @@ class Scheduler:
 
     def drain_endpoint(self, name: str, now: float, reason: str = LEAVING) -> None:
         """Give an endpoint nothing new; its requests finish."""
-        self._endpoints[name].health.drain(now, reason)
+        self._changing(name).health.drain(now, reason)
 
     def undrain_endpoint(self, name: str, now: float) -> None:
         """Take an endpoint back while it drains; it gets work after its next good probe."""
-        self._endpoints[name].health.undrain(now)
+        self._changing(name).health.undrain(now)
 
     def remove_endpoint(self, name: str) -> None:
         """Forget an endpoint.
@@ -143,7 +143,7 @@ class Scheduler:
 
     def on_probe(self, name: str, digests: Mapping[str, str] | None, failure: str | None, now: float) -> None:
         """Record a control call: the models that it found with their digests, or why it failed."""
-        endpoint = self._endpoints[name]
+        endpoint = self._changing(name)
         if digests is not None and digests != endpoint.digests:
             endpoint.digests = dict(digests)
             self._revision += 1
@@ -151,7 +151,7 @@ class Scheduler:
 
     def on_recovery_step(self, name: str, step: str, now: float) -> None:
         """Record what is being done about an endpoint that answers no request: it gets nothing meanwhile."""
-        self._endpoints[name].health.on_recovery_step(step, now)
+        self._changing(name).health.on_recovery_step(step, now)
 
     def forgive_unfit(self) -> None:
         """Have every endpoint checked again: its requirements have changed."""
@@ -209,7 +209,7 @@ class Scheduler:
         self._has_lanes = any(backlog.is_laned for backlog in self._backlogs.values())
         if not self._has_lanes:
             for endpoint in self._endpoints.values():
-                endpoint.has_lanes = False
+                endpoint.has_lanes, endpoint.may_have_room = False, True
 
     # --- decisions -----------------------------------------------------------------------------------------------
 
@@ -222,7 +222,9 @@ class Scheduler:
         reserved = self._reserve(now) if self._suspects else {}
         leases = self._lease_reserved(reserved, now)
         open_endpoints = [
-            item for item in self._endpoints.values() if item.name not in reserved and self._has_room(item)
+            item
+            for item in self._endpoints.values()
+            if item.may_have_room and item.name not in reserved and self._has_room(item)
         ]
         # A lease may free another endpoint to switch, so all are checked until nothing more is leased.
         while open_endpoints and (waiting := [group for group in self._groups if not group.is_at_rest]):
@@ -247,7 +249,7 @@ class Scheduler:
         Args:
             span: How long it took; None if no request was sent to the endpoint, so that nothing is learned about it.
         """
-        holder = self._endpoints[endpoint]
+        holder = self._changing(endpoint)
         lease = holder.leases.pop(ticket, None)
         if lease is None:
             return None
@@ -283,7 +285,7 @@ class Scheduler:
             The lease, whether the request has now failed for good (then it is ended), and the fault to report: a
             request that crashes every server gets another fault. None for a late fault.
         """
-        holder = self._endpoints[endpoint]
+        holder = self._changing(endpoint)
         lease = holder.leases.pop(ticket, None)
         if lease is None:
             return None
@@ -293,7 +295,7 @@ class Scheduler:
         found = self._suspects.judge(fault, lease.request, endpoint, lease.sent_at, now, has_neighbours=has_neighbours)
         holder.health.on_fault(found.harm, fault.message, lease.sent_at, now, is_crash=found.is_crash)
         for name in found.cleared & self._endpoints.keys():
-            self._endpoints[name].health.forgive_crashes(now)
+            self._changing(name).health.forgive_crashes(now)
         if backlog is None:
             self._suspects.clear(lease.request)
             self._overtake(lease, now)
@@ -307,7 +309,7 @@ class Scheduler:
 
     def on_weighed(self, ticket: int, endpoint: str) -> None:
         """Record that the server has replied to a request with a fault that is being examined: its slot is free."""
-        holder = self._endpoints[endpoint]
+        holder = self._changing(endpoint)
         if ticket in holder.leases:
             holder.weighed.add(ticket)
 
@@ -369,9 +371,15 @@ class Scheduler:
 
     # --- inside --------------------------------------------------------------------------------------------------
 
+    def _changing(self, name: str) -> Holder:
+        """Return an endpoint that is about to change; it may have room then."""
+        holder = self._endpoints[name]
+        holder.may_have_room = True
+        return holder
+
     def _has_room(self, endpoint: Holder) -> bool:
         """Return whether an endpoint may hold more requests now; none beside a request that is sent alone."""
-        if endpoint.free() <= 0:  # the usual case: all endpoints are checked, again and again
+        if not endpoint.has_room():
             return False
         return not self._suspects or not any(map(self._suspects.runs_alone, endpoint.requests()))
 
@@ -503,6 +511,7 @@ class Scheduler:
         holder = self._endpoints.get(hedge.endpoint) if hedge is not None else None
         if hedge is None or holder is None or holder.leases.pop(hedge.ticket, None) is None:
             return
+        holder.may_have_room = True
         backlog = self._backlogs.get(hedge.job)
         age = now - hedge.sent_at - (backlog.beginning(hedge.ordinal)[0] if backlog is not None else 0.0)
         is_overdue = is_faster and holder.pace.is_overdue(age, now - lease.sent_at)
