@@ -137,6 +137,13 @@ class RealOllama:
         """Return whether `ollama serve` runs."""
         return self._process is not None and self._process.poll() is None
 
+    def ends_within(self, seconds: float) -> bool:
+        """Return whether `ollama serve` ends in that time: one that dies cuts its connections before it is gone."""
+        assert self._process is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        return not self.is_alive()
+
     def get(self, path: str, timeout: float = PATIENCE) -> tuple[int, bytes]:
         """Send a GET and return status and body."""
         return self._send("GET", path, None, timeout)
