@@ -128,6 +128,7 @@ class Endpoints:
         #: The reasons already logged why the cache of answers could not be used.
         self._uncached: set[str] = set()
         self._oldest = 0.0
+        scheduler.expect_hosts(self._hosts is not None)
         #: When the next control call is due; an event that may make one due earlier sets it to 0: all are checked then.
         self.next_probe = 0.0
         for item in settings.endpoints():
@@ -148,6 +149,7 @@ class Endpoints:
         if settings.requests.require_gpu != self._requests.require_gpu:
             self.scheduler.forgive_unfit()
         self._requests, self._hosts = settings.requests, settings.cluster.hosts
+        self.scheduler.expect_hosts(self._hosts is not None)
         for name in change.left:
             self.scheduler.drain_endpoint(name, now)
             self._log_state(name)

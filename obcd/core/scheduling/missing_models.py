@@ -14,6 +14,8 @@ from obcd.core.scheduling.weights import could_ask
 #: Seconds that work waits for a model which no endpoint has before it fails: if all endpoints have reported their
 #: models, and if some were never reached.
 MODEL_WAIT_SECONDS, MODEL_WAIT_UNREACHED_SECONDS = 30.0, 300.0
+#: The same while hosts may register: the next one may have the model.
+MODEL_WAIT_HOSTS_SECONDS = 3600.0
 
 
 class MissingModel(NamedTuple):
@@ -41,10 +43,14 @@ class Shortage:
 
     Args:
         waits: The limits: if all endpoints have reported their models, and if some were never reached.
+
+    Attributes:
+        hosts_may_come: Whether hosts register endpoints.
     """
 
     def __init__(self, waits: tuple[float, float] | None) -> None:
         self._waits = waits or (MODEL_WAIT_SECONDS, MODEL_WAIT_UNREACHED_SECONDS)
+        self.hosts_may_come = False
 
     def is_over(self, group: Group, holders: Iterable[Holder], now: float) -> bool:
         """Look at the endpoints for a group; return whether it has waited long enough."""
@@ -57,7 +63,8 @@ class Shortage:
         if group.unservable_since is None:
             group.unservable_since = now
         all_told = all(item.digests is not None for item in staying)
-        return now - group.unservable_since > self._waits[0 if all_told else 1]
+        limit = MODEL_WAIT_HOSTS_SECONDS if self.hosts_may_come else self._waits[0 if all_told else 1]
+        return now - group.unservable_since > limit
 
 
 def missing_of(group: Group, holders: Iterable[Holder]) -> MissingModel:

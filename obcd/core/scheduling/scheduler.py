@@ -153,6 +153,10 @@ class Scheduler:
         """Record what is being done about an endpoint that answers no request: it gets nothing meanwhile."""
         self._changing(name).health.on_recovery_step(step, now)
 
+    def expect_hosts(self, may_come: bool) -> None:
+        """Set whether hosts may register endpoints: then work waits longer for a model that no endpoint has."""
+        self._shortage.hosts_may_come = may_come
+
     def forgive_unfit(self) -> None:
         """Have every endpoint checked again: its requirements have changed."""
         for endpoint in self._endpoints.values():

@@ -395,6 +395,17 @@ def test_with_per_user_a_host_serves_the_jobs_of_its_user(owner: int, is_served:
         site.advance(400, uid=owner)
 
 
+def test_model_that_no_host_has_is_waited_for() -> None:
+    site = Site()
+    site.scheduler.add_job(Backlog("other", bytes(1), (replace(MODEL, model="other:latest"),), limit=4), 0.0)
+    site.register()
+    for _ in range(2):
+        site.advance(400)
+        assert site.scheduler.take_unservable(100, site.now) == []
+
+    assert [item.model for item in site.scheduler.missing()] == ["other:latest"]
+
+
 def test_job_that_has_started_on_its_own_host_gets_none_of_another_users() -> None:
     site = Site(spool={"per_user": True})
     site.register("gpu1", NAME)

@@ -17,7 +17,12 @@ from obcd.core.scheduling.backlog import ELSEWHERE_SECONDS, Backlog
 from obcd.core.scheduling.fair_share import Rank
 from obcd.core.scheduling.groups import COLLATE_SECONDS
 from obcd.core.scheduling.leases import Lease
-from obcd.core.scheduling.missing_models import MODEL_WAIT_SECONDS, MODEL_WAIT_UNREACHED_SECONDS, MissingModel
+from obcd.core.scheduling.missing_models import (
+    MODEL_WAIT_HOSTS_SECONDS,
+    MODEL_WAIT_SECONDS,
+    MODEL_WAIT_UNREACHED_SECONDS,
+    MissingModel,
+)
 from obcd.core.scheduling.poison import CRASHES
 from obcd.core.scheduling.scheduler import Scheduler
 from tests.golden.wording import wording
@@ -213,6 +218,17 @@ class TestTurns:
         made.take_unservable(9, 0.0)
 
         assert made.take_unservable(9, 1e6) == []
+
+    def test_missing_model_is_waited_for_longer_while_hosts_may_come(self) -> None:
+        made = scheduler("a")
+        made.expect_hosts(True)
+        add_qwen(made, "j", 1)
+        made.on_probe("a", {LLAMA.model: "d"}, None, 0.0)
+
+        assert made.take_unservable(9, 0.0) == []
+        assert made.take_unservable(9, MODEL_WAIT_HOSTS_SECONDS) == []
+        assert made.missing()
+        assert [item.job for item in made.take_unservable(9, MODEL_WAIT_HOSTS_SECONDS + 1.0)] == ["j"]
 
     def test_removed_job_gets_no_slot(self) -> None:
         made = scheduler("a", slots=4)
