@@ -81,4 +81,6 @@ def test_requests_of_a_runner_that_dies_are_not_at_fault(
     texts = Counter(json.dumps(kept(raw, long, MODEL).get("error", raw.status)) for raw in raws)
     for text, count in texts.items():
         table.append(f"{version}  {count} of 6 requests of a killed runner: {text}")
-    assert {verdict_of(raw, long) for raw in raws} == {Verdict.ENDPOINT}, texts
+    verdicts = {verdict_of(raw, long) for raw in raws}
+    assert Verdict.ENDPOINT in verdicts, texts
+    assert verdicts <= {Verdict.ENDPOINT, Verdict.ELSEWHERE}, texts  # those that waited had not reached the process
