@@ -565,10 +565,9 @@ class Coordinator:
             job = self.jobs.running.get(entry.job)
             if job is None:  # abandoned meanwhile
                 continue
-            job.counts.add(entry.counts)
+            job.on_recorded(entry, now)
             self.counters.on_recorded(entry.counts, entry.model, entry.failure)
             self.history.on_recorded(entry.job, entry.counts)
-            job.answers.add(entry.counts.done, now)
             if job.counts.done >= job.header.requests:
                 complete.add(entry.job)
         for name in complete:

@@ -56,6 +56,7 @@ class JobView(Document):
         context: Its context lengths, e.g. `num_ctx 4096 for 9912 requests, 16384 for 88`; "" for the configured one.
         total, done, failed, cut_short, empty: Number of requests: all, with a recorded result, with a failure as
             result, with a response that reached num_predict, with a response that says nothing.
+        failed_by_class: `{class: number of requests with such a failure}`.
         tokens_per_second, requests_per_second: The present rates; 0 while the job is not running.
         work_seconds: Seconds of server work in its results, without the wait for a slot of the server.
         prompt_eval_seconds: Seconds of it in which prompts were evaluated.
@@ -79,6 +80,7 @@ class JobView(Document):
     total: int
     done: int = 0
     failed: int = 0
+    failed_by_class: Mapping[str, int] = field(default_factory=dict)
     cut_short: int = 0
     empty: int = 0
     tokens_per_second: float = 0.0

@@ -43,8 +43,8 @@ STATUS_KEYS = [
 ]  # fmt: skip
 IDLE_KEYS = [
     "job", "name", "profile", "drop_id", "parent", "uid", "state", "priority", "context", "total", "done", "failed",
-    "cut_short", "empty", "tokens_per_second", "requests_per_second", "work_seconds", "prompt_eval_seconds",
-    "eta_seconds", "trouble",
+    "failed_by_class", "cut_short", "empty", "tokens_per_second", "requests_per_second", "work_seconds",
+    "prompt_eval_seconds", "eta_seconds", "trouble",
 ]  # fmt: skip
 ENDPOINT_KEYS = [
     "name", "url", "gpu", "slots", "finds_slots", "in_flight", "state", "reason", "version", "models", "answered",
