@@ -79,8 +79,9 @@ class CardSums:
             used = _difference(before, counter, line.time)
             if used is not None and before is not None:
                 span = line.time - before[0]
-                sums.counted += used * self._overlap(before[0], line.time) / span
-                sums.knows_energy = True
+                inside = self._overlap(before[0], line.time)
+                sums.counted += used * inside / span
+                sums.knows_energy = sums.knows_energy or inside > 0
             elif power is not None and shared:
                 sums.estimated += max(0.0, min(power, MOST_WATTS)) * shared
                 sums.knows_energy = True
@@ -112,7 +113,7 @@ class CardSums:
         Args:
             only: `(host, index)` of those that are wanted; None: all.
         """
-        found = [_reported(sums) for sums in self._cards.values() if sums.is_inside]
+        found = [_reported(sums) for sums in self._cards.values() if sums.is_inside or sums.knows_energy]
         wanted = [card for card in found if only is None or (card.host, card.index) in only]
         return tuple(sorted(wanted, key=lambda card: (card.host, card.index, card.uuid)))
 

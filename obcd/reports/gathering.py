@@ -1,7 +1,7 @@
 """Gather a report: jobs from manifests and the status, everything else from the history.
 
-    manifests, status.json ─► FoundJob ─┐
-    root/history/ ─► LineSums ──────────┴─► Report ─► page, JSON
+manifests, status.json ─► FoundJob ─┐
+root/history/ ─► LineSums ──────────┴─► Report ─► page, JSON
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from obcd import __version__
 from obcd.clock import seconds_of, timestamp, wall
 from obcd.coordinator.view import View
-from obcd.reports.found_jobs import EndpointShare, FoundJob, find_job, find_jobs
+from obcd.reports.found_jobs import EndpointShare, find_job, find_jobs
 from obcd.reports.line_sums import LineSums, sum_lines
 from obcd.reports.report import Report, ReportedEndpoint, ReportedEnergy, ReportedJob
 from obcd.spool.folders.layout import Layout
@@ -61,7 +61,7 @@ def report_job(layout: Layout, word: str, view: View | None) -> Report | None:
     energy = _energy(sums, sums.job_share, job.prompt_tokens, job.output_tokens, _places(sums, found.shares))
     if sums.job_share is not None and sums.job_share < 0.99:
         notes.append(SHARED)
-    return _report("job", start, end, [job], sums, energy, notes, found.shares)
+    return _report("job", [job], sums, energy, notes, found.shares)
 
 
 def report_period(layout: Layout, start: float, end: float, view: View | None) -> Report:
@@ -69,7 +69,7 @@ def report_period(layout: Layout, start: float, end: float, view: View | None) -
     jobs = [item.job for item in find_jobs(layout.outbox, start, end, view)]
     sums, notes = _sum(layout.root, start, end, "")
     _, _, prompt, output = sums.amounts
-    return _report("period", start, end, jobs, sums, _energy(sums, 1.0, prompt, output, None), notes, {})
+    return _report("period", jobs, sums, _energy(sums, 1.0, prompt, output, None), notes, {})
 
 
 def _time_of(text: str | None) -> float | None:
@@ -131,9 +131,9 @@ def _energy(
     )
 
 
-def _report(  # noqa: PLR0913 - the parts of a report
-    subject: str, start: float, end: float, jobs: Sequence[ReportedJob], sums: LineSums, energy: ReportedEnergy,
-    notes: list[str], shares: Mapping[str, EndpointShare],
+def _report(
+    subject: str, jobs: Sequence[ReportedJob], sums: LineSums, energy: ReportedEnergy, notes: list[str],
+    shares: Mapping[str, EndpointShare],
 ) -> Report:  # fmt: skip
     if sums.seconds and energy.joules is None:
         notes.append(NO_ENERGY)
@@ -145,10 +145,10 @@ def _report(  # noqa: PLR0913 - the parts of a report
         obcd=__version__,
         made_at=timestamp(wall()),
         subject=subject,
-        start=round(start, 3),
-        end=round(end, 3),
-        start_at=timestamp(start),
-        end_at=timestamp(end),
+        start=round(sums.start, 3),
+        end=round(sums.end, 3),
+        start_at=timestamp(sums.start),
+        end_at=timestamp(sums.end),
         covered_seconds=round(sums.seconds, 1),
         jobs=tuple(jobs[:MOST_JOBS]),
         more_jobs=max(0, len(jobs) - MOST_JOBS),

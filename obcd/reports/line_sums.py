@@ -33,7 +33,7 @@ class LineSums:
     """
 
     def __init__(self, start: float, end: float, points: int, job: str = "") -> None:
-        self._start, self._end, self._job = start, end, job
+        self.start, self.end, self._job = start, end, job
         self._plot, self._job_plot = Thinner(start, end, points), Thinner(start, end, points)
         self.cards = CardSums(start, end)
         self.seconds = self.slot_seconds = self.busy_seconds = 0.0
@@ -48,7 +48,7 @@ class LineSums:
     def add(self, line: HistoryLine) -> None:
         """Take a line; those before the time are of use for counters of cards."""
         self.cards.add(line)
-        shared = min(line.time, self._end) - max(line.time - line.seconds, self._start)
+        shared = min(line.time, self.end) - max(line.time - line.seconds, self.start)
         if line.seconds <= 0 or shared <= 0:
             return
         share = shared / line.seconds
@@ -160,9 +160,9 @@ def sum_lines(lines: Iterable[HistoryLine], start: float, end: float, points: in
     """Return the sums over lines in the order of their time; arguments as in `LineSums`."""
     sums = LineSums(start, end, points, job)
     for line in lines:
-        if line.time - line.seconds >= end:
-            break
         sums.add(line)
+        if line.time >= end:
+            break
     return sums
 
 

@@ -108,7 +108,7 @@ class ReportedCard(Document):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportedIdle(Document):
-    """Slots that were idle while prompts waited, for one `IdleReason`; `share` is that of all slots and all the time."""
+    """Slots that were idle while prompts waited, for one `IdleReason`; `share` is that of all slots over all time."""
 
     reason: str
     slot_seconds: float

@@ -40,13 +40,16 @@ table { border-collapse: collapse; width: 100%; font-size: .92rem; }
 th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--edge); vertical-align: top; }
 th.n, td.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 td.name { overflow-wrap: anywhere; min-width: 8rem; }
-figure { margin: 1rem 0 1.5rem; } figcaption { font-weight: 600; } figure svg { max-width: 100%; vertical-align: middle; }
+figure { margin: 1rem 0 1.5rem; } figcaption { font-weight: 600; }
+figure svg { max-width: 100%; vertical-align: middle; }
 svg text { fill: var(--soft); font-size: 12px; } .grid { stroke: var(--edge); stroke-width: 1; fill: none; }
 .line { fill: none; stroke-width: 2; stroke-linecap: round; stroke-linejoin: round; }
 .s0 { stroke: var(--s0); } .s1 { stroke: var(--s1); stroke-dasharray: 7 4; }
 .s2 { stroke: var(--s2); stroke-dasharray: 1 5; stroke-width: 3; }
-ul.legend { list-style: none; display: flex; flex-wrap: wrap; gap: .2rem 1.5rem; margin: 0; padding: 0; font-size: .92rem; }
+ul.legend { list-style: none; display: flex; flex-wrap: wrap; gap: .2rem 1.5rem; margin: 0; padding: 0;
+ font-size: .92rem; }
 ul.notes { padding-left: 1.2rem; } a { color: var(--s0); }
+@media (max-width: 40rem) { svg text { font-size: 18px; } }
 @media print { body { max-width: none; } figure, tr { break-inside: avoid; } }
 """
 )
@@ -103,7 +106,7 @@ def _notes(report: Report) -> Markup | None:
     return tag("ul", {"class": "notes"}, (tag("li", None, f"{text[0].upper()}{text[1:]}.") for text in report.notes))
 
 
-# --- figures -----------------------------------------------------------------------------------------------------------
+# --- figures ----------------------------------------------------------------------------------------------------------
 
 
 def _figures(report: Report) -> Markup:
@@ -151,12 +154,16 @@ def _energy_figures(energy: ReportedEnergy) -> list[tuple[str, str]]:
     if energy.watt_hours is None:
         return []
     about = "about " if energy.joules and energy.estimated_joules > 0.01 * energy.joules else ""
-    shown = f"{energy.watt_hours / 1000:.2f} kWh" if energy.watt_hours >= 1000 else f"{energy.watt_hours:.3g} Wh"
     return [
-        (f"energy of {plural(energy.cards, 'card')}", about + shown),
+        (f"energy of {plural(energy.cards, 'card')}", about + show_energy(energy.watt_hours)),
         ("output tokens/Wh", _number(energy.output_tokens_per_watt_hour)),
         ("all tokens/Wh", _number(energy.tokens_per_watt_hour)),
     ]
+
+
+def show_energy(watt_hours: float) -> str:
+    """Return e.g. `0.52 Wh`, `37 Wh`, `1.19 kWh`."""
+    return f"{watt_hours / 1000:.2f} kWh" if watt_hours >= 1000 else f"{show_number(watt_hours)} Wh"
 
 
 def _number(value: float | None) -> str:
@@ -167,7 +174,7 @@ def _percent(value: float | None) -> str:
     return f"{100 * value:.0f} %" if value is not None else ""
 
 
-# --- plots -------------------------------------------------------------------------------------------------------------
+# --- plots ------------------------------------------------------------------------------------------------------------
 
 
 def _plots(report: Report) -> Markup | None:
@@ -179,14 +186,15 @@ def _plots(report: Report) -> Markup | None:
         return [take(point) for point in points]
 
     own = report.job_points
-    tokens = [Series("output", column(lambda point: point.output_tokens))]
-    responses = [Series("responses", column(lambda point: point.responses))]
+    of_all = " of all jobs" if own else ""
+    tokens = [Series(f"output{of_all}", column(lambda point: point.output_tokens))]
+    responses = [Series(f"responses{of_all}", column(lambda point: point.responses))]
     if own:
         tokens.insert(0, Series("output of this job", column(lambda point: point.output_tokens, own)))
         responses.insert(0, Series("responses of this job", column(lambda point: point.responses, own)))
     else:
         tokens.append(Series("prompts", column(lambda point: point.prompt_tokens)))
-    responses.append(Series("failures", column(lambda point: point.failures)))
+    responses.append(Series(f"failures{of_all}", column(lambda point: point.failures)))
     slots = [
         Series("in use", column(lambda point: point.busy)),
         Series("slots", column(lambda point: point.slots)),
@@ -194,9 +202,9 @@ def _plots(report: Report) -> Markup | None:
     ]
     busy = [Series("mean of the cards", column(lambda point: _times(100, point.utilization)))]
     drawn = [
-        draw_plot("Tokens", "tokens/s", times, tokens, span),
+        draw_plot("Tokens", "each second", times, tokens, span),
         draw_plot("Responses", "each second", times, responses, span),
-        draw_plot("Slots", "slots", times, slots, span),
+        draw_plot("Slots", "number", times, slots, span),
     ]
     if any(point.utilization is not None for point in report.points):
         drawn.append(draw_plot("Utilisation of the cards", "%", times, busy, span))
@@ -210,7 +218,7 @@ def _times(factor: float, value: float | None) -> float | None:
     return None if value is None else factor * value
 
 
-# --- tables ------------------------------------------------------------------------------------------------------------
+# --- tables -----------------------------------------------------------------------------------------------------------
 
 
 def _table(title: str, headings: Sequence[str], rows: Iterable[Row], after: str = "") -> Markup | None:
@@ -313,7 +321,7 @@ def _cards(report: Report) -> Markup | None:
             _percent(item.utilization) or UNKNOWN,
             f"{item.memory_used_bytes / GIB:.1f} GiB" if item.memory_used_bytes is not None else UNKNOWN,
             _number(item.power_watts) or UNKNOWN,
-            f"{item.joules / 3600:.3g}" if item.joules is not None else UNKNOWN,
+            show_number(item.joules / 3600) if item.joules is not None else UNKNOWN,
             _number(item.temperature_celsius) or UNKNOWN,
             f"{item.xid_errors} (last {item.last_xid})" if item.xid_errors else "0",
         )

@@ -15,10 +15,10 @@ from obcd.markup import Markup, tag
 
 #: The drawing, in its own units.
 WIDTH, HEIGHT = 760, 190
-LEFT, RIGHT, TOP, BOTTOM = 58, 8, 10, 24
+LEFT, RIGHT, TOP, BOTTOM = 68, 8, 12, 26
 #: Steps between marks of the time, in seconds, the least marks of it, and of the values.
 TIME_STEPS = (60, 300, 600, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800)
-MOST_TIME_MARKS, VALUE_MARKS = 8, 4
+MOST_TIME_MARKS, VALUE_MARKS = 7, 4
 
 Values = Sequence[float | None]
 
@@ -31,7 +31,9 @@ class Series:
     values: Values
 
 
-def draw_plot(title: str, unit: str, times: Sequence[float], series: Sequence[Series], span: tuple[float, float]) -> Markup:
+def draw_plot(
+    title: str, unit: str, times: Sequence[float], series: Sequence[Series], span: tuple[float, float]
+) -> Markup:
     """Return a figure with its legend, and with the means and maxima in words.
 
     Args:
@@ -51,7 +53,9 @@ def draw_plot(title: str, unit: str, times: Sequence[float], series: Sequence[Se
         (_line(number, item, times, span, top) for number, item in enumerate(series) if item in known),
     )
     legend = (_legend(number, item, unit) for number, item in enumerate(series) if item in known)
-    return tag("figure", None, tag("figcaption", None, f"{title} ({unit})"), drawing, tag("ul", {"class": "legend"}, legend))
+    return tag(
+        "figure", None, tag("figcaption", None, f"{title} ({unit})"), drawing, tag("ul", {"class": "legend"}, legend)
+    )
 
 
 def show_number(value: float) -> str:
@@ -128,6 +132,8 @@ def _line(number: int, item: Series, times: Sequence[float], span: tuple[float, 
             is_drawing = False
             continue
         # A point alone, between two gaps, is a line of no length, which its round ends show.
-        parts.append(f"{'L' if is_drawing else 'M'}{_x(moment, span):.1f} {_y(value, top):.1f}{'' if is_drawing else 'h0'}")
+        parts.append(
+            f"{'L' if is_drawing else 'M'}{_x(moment, span):.1f} {_y(value, top):.1f}{'' if is_drawing else 'h0'}"
+        )
         is_drawing = True
     return tag("path", {"class": f"line s{number}", "d": "".join(parts)})

@@ -29,6 +29,8 @@ LINE_SECONDS = 60.0
 MOST_VIEW_SECONDS = 10.0
 #: The most lines that wait for a disk that refuses: a day of them.
 MOST_WAITING = 1440
+#: Hosts of endpoints on this machine.
+LOOPBACK = frozenset(("127.0.0.1", "::1", "localhost"))
 
 
 class HistoryWriter:
@@ -118,7 +120,7 @@ class HistoryWriter:
 
     def _make(self, view: LiveView, now: float) -> HistoryLine:
         counters, before = view.counters, self._counters
-        cards = [(host.name, card) for host in view.hosts for card in host.cards]
+        cards = _cards_of(view)
         busy = [card.utilization for _, card in cards if card.utilization is not None]
         watts = [card.power_watts for _, card in cards if card.power_watts is not None]
         return HistoryLine(
@@ -148,7 +150,7 @@ class HistoryWriter:
         items = view.endpoints
         return EndpointColumns(
             name=tuple(item.name for item in items),
-            host=tuple(hosts.get(item.name, "") for item in items),
+            host=tuple(hosts.get(item.name) or ("" if item.host in LOOPBACK else item.host) for item in items),
             gpu=tuple(item.gpu for item in items),
             state=tuple(str(item.state) for item in items),
             slots=tuple(item.slots for item in items),
@@ -169,6 +171,14 @@ class HistoryWriter:
             if any(new < old for new, old in zip(counted, earlier, strict=True)):
                 earlier = (0, 0, 0, 0)
             yield tuple(new - old for new, old in zip(counted, earlier, strict=True))
+
+
+def _cards_of(view: LiveView) -> list[tuple[str, CardReading]]:
+    """Return the cards of registered hosts, and those of this machine on which servers of obcd run, with "" as host."""
+    cards = [(host.name, card) for host in view.hosts for card in host.cards]
+    seen = {card.uuid for _, card in cards}
+    served = [card for card in view.cards if card.name] or view.cards  # without a plan no card has its name
+    return cards + [("", card) for card in served if card.uuid not in seen]
 
 
 def _grown(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:

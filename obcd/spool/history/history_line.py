@@ -50,7 +50,8 @@ class EndpointColumns(Document):
     """The endpoints.
 
     Attributes:
-        host: The registered host that has it, "" if none has; `gpu` is the index of its card there.
+        host: The registered host that has it, "" for this machine, else the host in its URL; `gpu` is the index of its
+            card there.
         state, slots, in_flight: At the end of the line's time.
         answered, faults: Attempts that ended with a response or a fault.
         prompt_tokens, output_tokens: Tokens of its responses.
@@ -73,7 +74,8 @@ class CardColumns(Document):
     """The cards of hosts; None for a value that a card does not report.
 
     Attributes:
-        host: The host that reports it; `index` is nvidia-smi's there: MIG instances of one card share it.
+        host: The registered host that reports it, "" for this machine.
+        index: nvidia-smi's; MIG instances of one card share it.
         product: Its name.
         utilization: Share of the last moment in which it computed, 0 to 1.
         energy_joules: Used since its driver was loaded: differences count.
