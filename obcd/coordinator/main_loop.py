@@ -28,6 +28,7 @@ from obcd.coordinator.endpoints.endpoint_set import AttemptFailed, Endpoints, Re
 from obcd.coordinator.endpoints.host_registry import HostRegistry
 from obcd.coordinator.endpoints.local_cards import default_folders, read_cards
 from obcd.coordinator.endpoints.state_messages import describe_shortage
+from obcd.coordinator.history.minutes import HistoryWriter
 from obcd.coordinator.inbox_watch import InboxWatch
 from obcd.coordinator.intake.control_files import ControlFiles
 from obcd.coordinator.intake.drop_intake import DropIntake
@@ -122,6 +123,7 @@ class Coordinator:
         self._disk_watch = DiskWatch(layout.root, settings.spool.min_free_bytes)
         self._recorder = Recorder(layout.jobs, self._waker, self._disk_watch)
         self.counters = CounterSet(wall())
+        self.history = HistoryWriter(layout.root if takes_drops else None, self._recorder.run_later)
         self.jobs = Jobs(
             layout,
             self.endpoints,
@@ -292,6 +294,7 @@ class Coordinator:
             unfinished=len(unfinished),
             requests=sum(header.requests for header in unfinished),
             waits_for_host=self.endpoints.waits_for_host,
+            is_short_of_disk=bool(self._disk_watch.trouble),
         )
 
     def _state(self) -> DaemonState:
@@ -574,6 +577,7 @@ class Coordinator:
                 continue
             job.on_recorded(entry, now)
             self.counters.on_recorded(entry.counts, entry.model, entry.failure)
+            self.history.on_recorded(entry.job, entry.counts)
             if job.counts.done >= job.header.requests:
                 complete.add(entry.job)
         for name in complete:

@@ -133,6 +133,7 @@ class EndpointView(Document):
         version: The version of Ollama, "" while it has not been reached.
         models: Canonical names of its models, sorted.
         answered, faults: Number of attempts with a response and with a fault, counted from the start.
+        prompt_tokens, output_tokens: Tokens of its responses, counted from the start.
         tokens_per_second: The present rate.
         left_out: The work that it does not get, and why, for people.
         host: The host in its URL.
@@ -155,6 +156,8 @@ class EndpointView(Document):
     left_out: tuple[str, ...] = ()
     host: str = ""
     digests: Mapping[str, str] = field(default_factory=dict)
+    prompt_tokens: int = 0
+    output_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -348,8 +351,10 @@ class LiveView(View):
         unfinished: Number of jobs that are accepted and neither published nor set aside.
         requests: Number of requests of all those jobs.
         waits_for_host: Whether there is no endpoint, and hosts may register.
+        is_short_of_disk: Whether no request is sent because the disk is almost full.
     """
 
     unfinished: int = field(metadata=UNWRITTEN)
     requests: int = field(metadata=UNWRITTEN)
     waits_for_host: bool = field(default=False, metadata=UNWRITTEN)
+    is_short_of_disk: bool = field(default=False, metadata=UNWRITTEN)

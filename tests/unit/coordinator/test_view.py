@@ -48,7 +48,7 @@ IDLE_KEYS = [
 ]  # fmt: skip
 ENDPOINT_KEYS = [
     "name", "url", "gpu", "slots", "finds_slots", "in_flight", "state", "reason", "version", "models", "answered",
-    "faults", "tokens_per_second", "left_out", "host", "digests",
+    "faults", "tokens_per_second", "left_out", "host", "digests", "prompt_tokens", "output_tokens",
 ]  # fmt: skip
 OTHER_KEYS: dict[type[Document], list[str]] = {
     FurtherJobView: ["job", "profile", "name", "state"],
@@ -59,8 +59,18 @@ OTHER_KEYS: dict[type[Document], list[str]] = {
     RejectedView: ["file", "folder", "why"],
     PublishedView: ["job", "name", "folder", "responses", "failures", "empty"],
     CountersView: [
-        "since", "responses", "failures", "retries", "attempts", "prompt_tokens", "output_tokens", "cache_hits",
-        "repairs", "jobs_finished", "models", "ticks",
+        "since",
+        "responses",
+        "failures",
+        "retries",
+        "attempts",
+        "prompt_tokens",
+        "output_tokens",
+        "cache_hits",
+        "repairs",
+        "jobs_finished",
+        "models",
+        "ticks",
     ],
     ModelCountersView: ["model", "duration", "queue"],
     HistogramView: ["bounds", "counts", "sum"],
