@@ -37,6 +37,7 @@ from obcd.coordinator.jobs.recorder import Entry, Recorder
 from obcd.coordinator.jobs.retention_sweeps import Sweeper
 from obcd.coordinator.jobs.running_job import RunningJob
 from obcd.coordinator.loop_waits import TickPacing, Waker
+from obcd.coordinator.metering.counters import CounterSet
 from obcd.coordinator.observer import Observer
 from obcd.coordinator.spool_setup import open_profiles, open_spool
 from obcd.coordinator.view import DaemonState, LiveView, ReloadView, WaitingView
@@ -119,12 +120,14 @@ class Coordinator:
         self._inbox_watch = InboxWatch(self._watched_folders(), self._waker)
         self._disk_watch = DiskWatch(layout.root, settings.spool.min_free_bytes)
         self._recorder = Recorder(layout.jobs, self._waker, self._disk_watch)
+        self.counters = CounterSet(wall())
         self.jobs = Jobs(
             layout,
             self.endpoints,
             self._recorder,
             self._clerks,
             self._progress_folders,
+            self.counters,
             counts=takes_drops,
         )
         self._intake = DropIntake(settings, layout, self._intake_clerks, self.jobs.job_index)
@@ -277,6 +280,10 @@ class Coordinator:
             ),
             rejected=tuple(self._intake.rejected),
             published=tuple(item.view() for item in self.jobs.published),
+            requests_waiting=max(0, self.jobs.requests_left(unfinished) - self.endpoints.in_flight),
+            free_bytes=self._disk_watch.free_bytes,
+            min_free_bytes=self._disk_watch.min_free_bytes,
+            counters=self.counters.view(),
             processes={
                 **self.endpoints.pool.pids(),
                 **self._hosts.pids,
@@ -512,8 +519,9 @@ class Coordinator:
             job.tokens.add(answer.counts.eval_tokens, now)
             if answer.counts.grouped == 0 or answer.counts.seconds:  # the first of a group has the seconds of its call
                 self._pacing.on_answer(answer.counts.seconds)
+            self.counters.on_attempt()
         self._observer.on_answer(job.header, lease, answer)
-        return job.entry(lease.ordinal, answer.record, answer.counts)
+        return job.entry(lease.ordinal, answer.record, answer.counts, lease.signature)
 
     def _on_failed(self, event: AttemptFailed) -> None:
         lease, fault, is_final = event.lease, event.fault, event.is_final
@@ -531,6 +539,7 @@ class Coordinator:
             extra={"action": "request_failed" if is_final else "attempt_failed", "job": lease.job, "line": line}
             | {"endpoint": lease.endpoint, "fault": fault.kind},
         )
+        self.counters.on_attempt("" if is_final else fault.kind)
         if is_final:
             self._record_failure(job, lease.ordinal, line, fault, lease)
             if fault.is_refusal:
@@ -553,7 +562,8 @@ class Coordinator:
         if lease is not None and fault.remedy is Remedy.NEVER and not (fault.costs_attempt or fault.reached_model):
             attempts -= 1  # refused before it was sent
         failure = fault.failure(ordinal, line, attempts, endpoint)
-        self._recorder.add(job.entry(ordinal, encode(failure), Counts.of(failure)))
+        signature = lease.signature if lease is not None else 0
+        self._recorder.add(job.entry(ordinal, encode(failure), Counts.of(failure), signature, fault.kind))
         self._observer.on_failure(job.header, lease, line, fault)
 
     def _count_recorded(self, now: float) -> None:
@@ -563,6 +573,7 @@ class Coordinator:
             if job is None:  # abandoned meanwhile
                 continue
             job.counts.add(entry.counts)
+            self.counters.on_recorded(entry.counts, entry.model, entry.failure)
             job.answers.add(entry.counts.done, now)
             if job.counts.done >= job.header.requests:
                 complete.add(entry.job)

@@ -14,8 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from obcd.coordinator.metering.counters import CountersView
 from obcd.core.documents import LEFT_OUT_IF_NONE, UNWRITTEN, Document
 from obcd.core.endpoint.health import EndpointState
+from obcd.hosts.record import CardReading
 
 FORMAT = 1
 
@@ -121,6 +123,8 @@ class EndpointView(Document):
         answered, faults: Number of attempts with a response and with a fault, counted from the start.
         tokens_per_second: The present rate.
         left_out: The work that it does not get, and why, for people.
+        host: The host in its URL.
+        digests: `{model: the characters of its digest that count}`, of its models.
     """
 
     name: str
@@ -137,6 +141,8 @@ class EndpointView(Document):
     faults: int
     tokens_per_second: float
     left_out: tuple[str, ...] = ()
+    host: str = ""
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +158,7 @@ class HostView(Document):
         endpoints: The names of its endpoints that are used.
         seconds_left: Until its allocation ends; None: it has no end.
         why: Why it, or some of its endpoints, are not used, for people; "" if all are.
+        cards: The readings of its cards.
     """
 
     name: str
@@ -162,6 +169,7 @@ class HostView(Document):
     endpoints: tuple[str, ...] = ()
     seconds_left: float | None = None
     why: str = ""
+    cards: tuple[CardReading, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,10 +183,15 @@ class PullView(Document):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingView(Document):
-    """A file of the inbox, as `profile/name`, that is not accepted or has no effect, and why."""
+    """A file of the inbox, as `profile/name`, that is not accepted or has no effect, and why.
+
+    Attributes:
+        reason: The kind of the reason, for machines.
+    """
 
     file: str
     why: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +255,10 @@ class View(Document):
         settling: Names of files in the inbox that are settling.
         rejected, published: The last ones.
         processes: `{clerk or endpoint: process id, None while it does not run}`.
+        requests_waiting: Requests without a result that are not in flight, of all jobs that are not paused.
+        free_bytes, min_free_bytes: Free space on the filesystem of the root, and the space below which obcd pauses;
+            None while it is not known.
+        counters: What metrics show as counters.
     """
 
     format: int = FORMAT
@@ -269,6 +286,10 @@ class View(Document):
     rejected: tuple[RejectedView, ...] = ()
     published: tuple[PublishedView, ...] = ()
     processes: Mapping[str, int | None] = field(default_factory=dict)
+    requests_waiting: int = 0
+    free_bytes: int | None = None
+    min_free_bytes: int | None = None
+    counters: CountersView = field(default_factory=CountersView)
 
     @property
     def all_jobs(self) -> tuple[JobView | FurtherJobView, ...]:

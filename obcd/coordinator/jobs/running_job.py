@@ -42,9 +42,15 @@ class RunningJob:
     lacks_room: bool = False  # its results could not be published because there was no free space
     shown_at: float = field(default=-1e9)  # when its progress was last shown
 
-    def entry(self, ordinal: int, record: bytes, counts: Counts) -> Entry:
-        """Return a result to be written to disk; it counts once for each of the equal requests that share it."""
-        return Entry(self.header.id, record, counts.times(self.lines_of(ordinal)))
+    def entry(self, ordinal: int, record: bytes, counts: Counts, signature: int = 0, failure: str = "") -> Entry:
+        """Return a result to be written to disk; it counts once for each of the equal requests that share it.
+
+        Args:
+            signature: The number of its signature.
+            failure: Its class, if it is a failure.
+        """
+        model = self.header.signatures[signature].model if self.header.signatures else ""
+        return Entry(self.header.id, record, counts.times(self.lines_of(ordinal)), model, failure)
 
     def lines_of(self, ordinal: int) -> int:
         """Return how many equal requests share the result of one."""
