@@ -56,7 +56,7 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
+class Capacity:
     """An endpoint that serves requests.
 
     Attributes:
@@ -70,7 +70,7 @@ class Site:
 
 
 def forecast(
-    loads: Sequence[Load], sites: Collection[Site], at: float, *, active_jobs: int = 32
+    loads: Sequence[Load], sites: Collection[Capacity], at: float, *, active_jobs: int = 32
 ) -> dict[str, float | None]:
     """Return when each job ends if nothing else comes.
 
@@ -86,7 +86,7 @@ def forecast(
 
 
 class _Flow:
-    def __init__(self, loads: Sequence[Load], sites: Collection[Site], at: float, active_jobs: int) -> None:
+    def __init__(self, loads: Sequence[Load], sites: Collection[Capacity], at: float, active_jobs: int) -> None:
         self._sites, self._start, self._at, self._limit = sites, at, at, active_jobs
         self._left = {load.job: load.seconds for load in loads}
         self._active = [load for load in loads if load.is_active]

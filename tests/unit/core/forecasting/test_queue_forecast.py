@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from obcd.core.forecasting.queue_forecast import Load, Site, forecast
+from obcd.core.forecasting.queue_forecast import Load, Capacity, forecast
 from obcd.core.forecasting.windows import Windows
 from obcd.core.scheduling.fair_share import Rank
 
@@ -19,7 +19,7 @@ def load(job: str, hours: float, requests: int = 10_000, submitter: int = 1, **m
 
 
 def ends(
-    *loads: Load, sites: tuple[Site, ...] = (Site(name="gpu0", slots=10),), active_jobs: int = 32
+    *loads: Load, sites: tuple[Capacity, ...] = (Capacity(name="gpu0", slots=10),), active_jobs: int = 32
 ) -> dict[str, float]:
     """Return the hours until each job ends; ten slots do a job of one hour in one hour."""
     found = forecast(loads, sites, AT, active_jobs=active_jobs)
@@ -78,7 +78,10 @@ def test_long_requests_lose_more_at_the_end_of_a_window() -> None:
 
 
 def test_window_of_an_endpoint_takes_its_slots_away() -> None:
-    sites = Site(name="gpu0", slots=10), Site(name="gpu1", slots=10, windows=Windows.parse("20:00-23:00", BERLIN))
+    sites = (
+        Capacity(name="gpu0", slots=10),
+        Capacity(name="gpu1", slots=10, windows=Windows.parse("20:00-23:00", BERLIN)),
+    )
 
     assert ends(load("a", 4), sites=sites)["a"] == pytest.approx(3.0, abs=0.02)
     assert ends(load("a", 4, sites=frozenset({"gpu0"})), sites=sites)["a"] == pytest.approx(4.0, abs=0.02)

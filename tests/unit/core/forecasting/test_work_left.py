@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from obcd.core.forecasting.queue_forecast import Load, Site, forecast
+from obcd.core.forecasting.queue_forecast import Load, Capacity, forecast
 from obcd.core.forecasting.work_left import WorkLeft, choose_sample, estimate_work, size_of, sizes_of
 from obcd.core.scheduling.longest_first import LongestFirst, sort_sizes
 
@@ -35,7 +35,7 @@ def done_at(seconds: list[float], slots: int) -> float:
 def error_of(work: WorkLeft, seconds: list[float], *, is_longest_first: bool = False) -> float:
     spread = work.spread(is_longest_first=is_longest_first)
     load = Load(job="job", requests=work.requests, seconds=work.seconds, spread=spread)
-    end = forecast([load], [Site(name="gpu0", slots=16)], 0.0)["job"]
+    end = forecast([load], [Capacity(name="gpu0", slots=16)], 0.0)["job"]
     assert end is not None
     return abs(end / done_at(seconds, 16) - 1)
 
