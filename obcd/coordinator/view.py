@@ -41,6 +41,16 @@ class JobState(StrEnum):
     QUARANTINED = "QUARANTINED"  # set aside, because it crashed the coordinator repeatedly
 
 
+class WaitReason(StrEnum):
+    """Why a file of the inbox is not accepted, or has no effect."""
+
+    FILE = "file"  # the file itself: its name, its type, its permissions
+    PROFILE = "profile"  # its profile is no longer in the configuration
+    LIMIT = "limit"  # its submitter has as much in work as the limits of [spool] allow
+    DISK = "disk"  # there is too little free space
+    CONTROL = "control"  # it is a control file of no effect
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobView(Document):
     """A job that is not published.
@@ -56,6 +66,7 @@ class JobView(Document):
         context: Its context lengths, e.g. `num_ctx 4096 for 9912 requests, 16384 for 88`; "" for the configured one.
         total, done, failed, cut_short, empty: Number of requests: all, with a recorded result, with a failure as
             result, with a response that reached num_predict, with a response that says nothing.
+        failed_by_class: `{class: number of requests with such a failure}`.
         tokens_per_second, requests_per_second: The present rates; 0 while the job is not running.
         work_seconds: Seconds of server work in its results, without the wait for a slot of the server.
         prompt_eval_seconds: Seconds of it in which prompts were evaluated.
@@ -79,6 +90,7 @@ class JobView(Document):
     total: int
     done: int = 0
     failed: int = 0
+    failed_by_class: Mapping[str, int] = field(default_factory=dict)
     cut_short: int = 0
     empty: int = 0
     tokens_per_second: float = 0.0
@@ -121,6 +133,7 @@ class EndpointView(Document):
         version: The version of Ollama, "" while it has not been reached.
         models: Canonical names of its models, sorted.
         answered, faults: Number of attempts with a response and with a fault, counted from the start.
+        prompt_tokens, output_tokens: Tokens of its responses, counted from the start.
         tokens_per_second: The present rate.
         left_out: The work that it does not get, and why, for people.
         host: The host in its URL.
@@ -143,6 +156,8 @@ class EndpointView(Document):
     left_out: tuple[str, ...] = ()
     host: str = ""
     digests: Mapping[str, str] = field(default_factory=dict)
+    prompt_tokens: int = 0
+    output_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +201,7 @@ class WaitingView(Document):
     """A file of the inbox, as `profile/name`, that is not accepted or has no effect, and why.
 
     Attributes:
-        reason: The kind of the reason, for machines.
+        reason: A `WaitReason`.
     """
 
     file: str
@@ -258,6 +273,7 @@ class View(Document):
         requests_waiting: Requests without a result that are not in flight, of all jobs that are not paused.
         free_bytes, min_free_bytes: Free space on the filesystem of the root, and the space below which obcd pauses;
             None while it is not known.
+        cards: The readings of the cards of the coordinator's machine, if servers of obcd run there.
         counters: What metrics show as counters.
     """
 
@@ -289,6 +305,7 @@ class View(Document):
     requests_waiting: int = 0
     free_bytes: int | None = None
     min_free_bytes: int | None = None
+    cards: tuple[CardReading, ...] = ()
     counters: CountersView = field(default_factory=CountersView)
 
     @property
@@ -334,8 +351,10 @@ class LiveView(View):
         unfinished: Number of jobs that are accepted and neither published nor set aside.
         requests: Number of requests of all those jobs.
         waits_for_host: Whether there is no endpoint, and hosts may register.
+        is_short_of_disk: Whether no request is sent because the disk is almost full.
     """
 
     unfinished: int = field(metadata=UNWRITTEN)
     requests: int = field(metadata=UNWRITTEN)
     waits_for_host: bool = field(default=False, metadata=UNWRITTEN)
+    is_short_of_disk: bool = field(default=False, metadata=UNWRITTEN)

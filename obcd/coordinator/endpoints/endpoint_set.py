@@ -64,6 +64,8 @@ class Figures:
     tokens: Rate
     answered: int = 0
     faults: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
     version: str = ""
     digests: dict[str, str] = field(default_factory=dict)
     peer: str = ""
@@ -343,6 +345,8 @@ class Endpoints:
             left_out=tuple(left_out),
             host=item.host,
             digests={plain_model(model): digest for model, digest in shorten(figures.digests).items()},
+            prompt_tokens=figures.prompt_tokens,
+            output_tokens=figures.output_tokens,
         )
 
     def facts(self) -> dict[str, EndpointFacts]:
@@ -473,6 +477,8 @@ class Endpoints:
         figures.answered += 1
         if answer.span is not None:
             figures.tokens.add(answer.counts.eval_tokens, now)
+            figures.prompt_tokens += answer.counts.prompt_tokens
+            figures.output_tokens += answer.counts.eval_tokens
         return RequestAnswered(lease, answer)
 
     def _on_faulted(self, endpoint: str, ticket: int, line: int, fault: Fault, now: float) -> AttemptFailed | None:

@@ -306,7 +306,9 @@ class Jobs:
         backlog.weights = None if header.settings.digest == "any" else dict(outcome.replay.weights)
         backlog.has_cache = header.settings.cache
         backlog.may_share = not header.asks  # OpenAI's form reports the tokens of each line
-        running = RunningJob(header, backlog, outcome.replay.counts, Rate(now), Rate(now), outcome.times)
+        replay = outcome.replay
+        failures = dict(replay.failures)
+        running = RunningJob(header, backlog, replay.counts, Rate(now), Rate(now), outcome.times, failures=failures)
         if self.controls(header.id).canceller is not None:
             running.move(JobState.CANCELLED)
         elif self.is_paused(header.id):
