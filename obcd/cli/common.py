@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -113,6 +114,31 @@ def find_view(layout: Layout) -> View | None:
         return View.from_json(read_status(layout))
     except (OSError, ValueError):
         return None
+
+
+@contextlib.contextmanager
+def ending_cleanly() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that no partial file is left, and then the process.
+
+    The process ends by the signal, as if it had not been caught: timeout(1) and systemd expect that.
+    """
+    caught: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        caught.append(number)
+        if len(caught) == 1:  # timeout(1) sends its signal twice; the second must not interrupt the cleanup
+            raise KeyboardInterrupt
+
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in numbers:  # not those that nohup(1) makes this process ignore
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+        if caught:
+            os.kill(os.getpid(), caught[0])
 
 
 def is_terminal() -> bool:

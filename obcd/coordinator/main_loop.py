@@ -33,6 +33,7 @@ from obcd.coordinator.inbox_watch import InboxWatch
 from obcd.coordinator.intake.control_files import ControlFiles
 from obcd.coordinator.intake.drop_intake import DropIntake
 from obcd.coordinator.jobs.job_lifecycle import Jobs
+from obcd.coordinator.jobs.previews import Previews
 from obcd.coordinator.jobs.progress_folders import ProgressFolders
 from obcd.coordinator.jobs.recorder import Entry, Recorder
 from obcd.coordinator.jobs.retention_sweeps import Sweeper
@@ -134,7 +135,8 @@ class Coordinator:
             counts=takes_drops,
         )
         self._intake = DropIntake(settings, layout, self._intake_clerks, self.jobs.job_index)
-        self._control_files = ControlFiles(layout, self.jobs, self._outbox_clerks)
+        self._previews = Previews(layout, self.jobs.running, self._progress_folders)
+        self._control_files = ControlFiles(layout, self.jobs, self._outbox_clerks, self._previews.show)
         #: The readings of the cards of this machine.
         self._cards: tuple[CardReading, ...] = ()
         #: The mount of the root, None if it cannot be determined.
@@ -205,6 +207,7 @@ class Coordinator:
         for clerks in self._clerks:
             clerks.stop()
         self._sweeper.stop()
+        self._previews.stop()
         self._inbox_watch.stop()
         self._recorder.stop(5.0)
         self._disk_watch.stop()
@@ -352,7 +355,7 @@ class Coordinator:
     def wait(self, seconds: float) -> None:
         """Sleep until something happens, at most this long."""
         clerks = (*self._intake_clerks.filenos(), *self._outbox_clerks.filenos())
-        descriptors = {*self.endpoints.pool.channels, *clerks, *self._hosts.filenos()}
+        descriptors = {*self.endpoints.pool.channels, *clerks, *self._hosts.filenos(), *self._previews.filenos()}
         self._pacing.wait()
         self._readable = self._waker.sleep(descriptors, seconds)
 
@@ -428,6 +431,7 @@ class Coordinator:
         """Show the progress of jobs, and why files wait, in the outbox."""
         running = self.jobs.running.values()
         self._progress_folders.show(running, self._waiting, now, self._obstacle)
+        self._previews.tick(now, self._readable, has_room=not self._disk_watch.trouble)
 
     def _keep_house(self, now: float) -> None:
         """Probe endpoints; every HOUSEKEEPING_SECONDS, do the steps that are not needed in each tick."""
@@ -445,6 +449,7 @@ class Coordinator:
         self.jobs.give_up_taken_away()
         for clerks in self._clerks:
             clerks.replace_stopped()
+        self._previews.replace_stopped()
         if self.jobs.lack_of_room and not self.endpoints.in_flight and not self._recorder.pending:
             self._disk_watch.throw_off()  # no result needs the ballast any more
         self.jobs.publish_again()
@@ -461,7 +466,12 @@ class Coordinator:
             wanted.append(max(now, self._intake.next_scan()))
             if self._inbox_watch.has_news:
                 wanted.append(max(now, self._news_at))
-        coming = (self.endpoints.pool.next_restart(), self.scheduler.next_due(now), self._hosts.next_due())
+        coming = (
+            self.endpoints.pool.next_restart(),
+            self.scheduler.next_due(now),
+            self._hosts.next_due(),
+            self._previews.next_due(),
+        )
         wanted += [max(now, at) for at in coming if at is not None]
         return min(wanted) - now
 

@@ -64,7 +64,7 @@ _PROBES = re.compile(r"4913|(?:5|6|7)\d{3}|[0-9A-F]{5}000")
 #: macOS writes `notes.csv.sb-1f2e3d4c-AbCdEf` first.
 _SAFE_SAVE = re.compile(r".+\.sb-[0-9a-f]{8}-\w{6}", re.DOTALL)
 #: Names of control files beside a drop (see `control`, which also has the range of the number).
-CONTROL = re.compile(rf"(?P<drop>.+{ENDING})\.(?P<verb>cancel|pause|resume|priority)(-(?P<value>.*))?", re.DOTALL)
+CONTROL = re.compile(rf"(?P<drop>.+{ENDING})\.(?P<verb>cancel|pause|resume|priority|show)(-(?P<value>.*))?", re.DOTALL)
 
 
 class Key(NamedTuple):

@@ -18,6 +18,7 @@ from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -35,6 +36,8 @@ RECORD_BYTES = _RECORD.size
 FIRSTS = "firsts"
 #: Offset of the signature's number in a record, and the bytes of the index per read.
 _SIGNATURE_AT, _BLOCK_BYTES = 16, 4096 * RECORD_BYTES
+#: Maximum number of answers to one line; their numbers are 0 to 99.
+MOST_ANSWERS = 100
 #: Maximum number of different signatures in one job; the index holds their number in a byte.
 MAX_SIGNATURES = 250
 
@@ -239,6 +242,23 @@ class OpenJob:
         index, lines = self._descriptors
         place = Place._make(_RECORD.unpack(os.pread(index, RECORD_BYTES, ordinal * RECORD_BYTES)))
         return place, os.pread(lines, place.length, place.offset)
+
+    def read_line(self, place: Place) -> bytes:
+        """Read the line at a place."""
+        return os.pread(self._descriptors[1], place.length, place.offset)
+
+    def read_group(self, ordinal: int) -> tuple[int, list[Place]]:
+        """Return the first ordinal of a request's line, and the places of all its answers (see `Place`).
+
+        Raises:
+            OSError, struct.error: If the index is damaged.
+        """
+        index = self._descriptors[0]
+        own = Place._make(_RECORD.unpack(os.pread(index, RECORD_BYTES, ordinal * RECORD_BYTES)))
+        first = ordinal - own.answer
+        block = os.pread(index, MOST_ANSWERS * RECORD_BYTES, first * RECORD_BYTES)
+        places = map(Place._make, _RECORD.iter_unpack(block))
+        return first, [next(places), *takewhile(lambda place: place.answer > 0, places)]
 
 
 def read_request_line(folder: Path, ordinal: int) -> tuple[Place, bytes]:
