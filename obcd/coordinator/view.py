@@ -41,6 +41,16 @@ class JobState(StrEnum):
     QUARANTINED = "QUARANTINED"  # set aside, because it crashed the coordinator repeatedly
 
 
+class WaitReason(StrEnum):
+    """Why a file of the inbox is not accepted, or has no effect."""
+
+    FILE = "file"  # the file itself: its name, its type, its permissions
+    PROFILE = "profile"  # its profile is no longer in the configuration
+    LIMIT = "limit"  # its submitter has as much in work as the limits of [spool] allow
+    DISK = "disk"  # there is too little free space
+    CONTROL = "control"  # it is a control file of no effect
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobView(Document):
     """A job that is not published.
@@ -191,7 +201,7 @@ class WaitingView(Document):
     """A file of the inbox, as `profile/name`, that is not accepted or has no effect, and why.
 
     Attributes:
-        reason: The kind of the reason, for machines.
+        reason: A `WaitReason`.
     """
 
     file: str
@@ -263,6 +273,7 @@ class View(Document):
         requests_waiting: Requests without a result that are not in flight, of all jobs that are not paused.
         free_bytes, min_free_bytes: Free space on the filesystem of the root, and the space below which obcd pauses;
             None while it is not known.
+        cards: The readings of the cards of the coordinator's machine, if servers of obcd run there.
         counters: What metrics show as counters.
     """
 
@@ -294,6 +305,7 @@ class View(Document):
     requests_waiting: int = 0
     free_bytes: int | None = None
     min_free_bytes: int | None = None
+    cards: tuple[CardReading, ...] = ()
     counters: CountersView = field(default_factory=CountersView)
 
     @property
