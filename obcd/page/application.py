@@ -22,12 +22,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from obcd.metrics.samples import CONTENT_TYPE, exposition
 from obcd.page.content import Privacy, sections, time_of, title
 from obcd.page.document import document
 from obcd.page.markup import Markup
 from obcd.page.plots import PlotSource, Span, columns, show_plots
 from obcd.page.static_files import PREFIX, StaticFiles
-from obcd.page.status_source import Seen, StatusSource
+from obcd.page.status_source import Condition, Seen, StatusSource
 from obcd.serving.allowed_hosts import AllowedHosts
 from obcd.serving.door import Application, Door, is_local
 from obcd.spool.folders.layout import Layout
@@ -82,6 +83,7 @@ class PageApplication:
             Route("/", self.page),
             Route("/state.json", self.state),
             Route("/history.json", self.history),
+            Route("/metrics", self.metrics),
             Route(PREFIX + "{name}", self.static),
         ]
         inner = Starlette(routes=routes, exception_handlers={404: _not_found, 500: _failed})
@@ -123,6 +125,16 @@ class PageApplication:
             return Reply.of("application/json; charset=utf-8", json.dumps(content))
 
         return _answer(request, self._keep(("history", span), (points,), make))
+
+    async def metrics(self, request: Request) -> Response:
+        """Answer with the metrics for Prometheus, which name no job and no user."""
+        seen = await self._look()
+
+        def make() -> Reply:
+            view = seen.view if seen.condition is Condition.LIVE else None
+            return Reply.of(CONTENT_TYPE, exposition(view).decode())
+
+        return _answer(request, self._keep(("metrics",), (seen,), make))
 
     async def static(self, request: Request) -> Response:
         """Answer with style or script; their names change with their content, so they are kept for a year."""
