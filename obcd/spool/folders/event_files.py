@@ -2,14 +2,15 @@
 
 The process that makes an event true writes its file first (a clerk before it publishes a job, for example), and the
 notifier removes it after the notification was sent. So a crash at any moment loses no notification; it may repeat one.
+
+The folder exists exactly while the configuration wants notifications: without it no event is written.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,45 +43,67 @@ def folder_of(root: Path) -> Path:
     return root / NAME
 
 
-def write_event(root: Path, event: NotableEvent, sent: Collection[str] = ()) -> None:
+def open_folder(root: Path) -> None:
+    """Make the folder: from now on events are written.
+
+    Raises:
+        ObcdError: If something else is there, or others can open it.
+        OSError: If it cannot be made.
+    """
+    make_own(folder_of(root))
+
+
+def close_folder(root: Path) -> None:
+    """Remove the folder and the events in it: from now on none is written. A missing one is not an error.
+
+    Raises:
+        OSError: If it cannot be removed.
+    """
+    disk.remove_tree(folder_of(root))
+
+
+def write_event(root: Path, event: NotableEvent, sent: Collection[str] = ()) -> bool:
     """Write an event durably, in place of an earlier version of it; any process of the daemon may call it.
+
+    Returns:
+        Whether it was written: without the folder no notification is wanted.
 
     Raises:
         OSError: If it cannot be written.
-        ObcdError: If the folder is not the daemon's own.
         ValueError: If its id is not valid.
     """
     if not ID.fullmatch(event.id):
         raise ValueError("the id of an event must be a word")
     folder = folder_of(root)
-    make_own(folder)
+    if not folder.is_dir():
+        return False
     disk.write_json(folder / f"{event.id}.json", {**event.to_json(), "sent": sorted(sent)}, 0o600)
+    return True
 
 
-def read_events(root: Path) -> Iterator[EventFile]:
-    """Yield the events whose files can be read, in no order; a folder that does not exist has none."""
+def find_events(root: Path) -> list[str]:
+    """Return the ids of the events, sorted; none without the folder."""
     try:
-        names = sorted(os.listdir(folder_of(root)))
+        names = os.listdir(folder_of(root))
     except (FileNotFoundError, NotADirectoryError):
-        return
-    for name in names:
-        path = folder_of(root) / name
-        if name.startswith(".") or path.suffix != ".json":  # of a write that is under way or was interrupted
-            continue
-        with contextlib.suppress(OSError, ValueError):
-            if (found := _read(path)) is not None:
-                yield found
+        return []
+    return sorted(name.removesuffix(".json") for name in names if name.endswith(".json") and name[0] != ".")
 
 
-def _read(path: Path) -> EventFile | None:
-    if path.lstat().st_size > MAX_EVENT_BYTES:
+def read_event(root: Path, event: str) -> EventFile | None:
+    """Read an event by its id; None if there is none, or its file is not one that obcd wrote."""
+    path = folder_of(root) / f"{event}.json"
+    try:
+        if path.lstat().st_size > MAX_EVENT_BYTES:
+            return None
+        document = disk.read_json(path)
+        found = NotableEvent.from_json(document)
+    except (OSError, ValueError):
         return None
-    document = disk.read_json(path)
-    event = NotableEvent.from_json(document)
     sent = document.get("sent", [])
-    if event.id != path.stem or not ID.fullmatch(event.id) or not isinstance(sent, list):
+    if found.id != event or not ID.fullmatch(event) or not isinstance(sent, list):
         return None
-    return EventFile(event, frozenset(map(str, sent)))
+    return EventFile(found, frozenset(map(str, sent)))
 
 
 def remove_event(root: Path, event: str) -> None:
