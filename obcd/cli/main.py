@@ -67,6 +67,7 @@ COMMANDS = {
     "report": CommandPlace("obcd.cli.seeing.report:report", "write a report on a job or on a time as one HTML file."),
     "metrics": CommandPlace("obcd.cli.seeing.metrics:metrics", "print metrics for Prometheus or node_exporter."),
     "check": CommandPlace("obcd.cli.daemon.check:check", "check configuration, installation, [host] and endpoints."),
+    "notify": CommandPlace("obcd.cli.daemon.notify:notify", "try the notifications of [notify]."),
     "bench": CommandPlace("obcd.cli.measure.bench:bench", "measure how many requests in flight are best."),
     "burn-in": CommandPlace("obcd.cli.measure.burn_in:burn_in", "load all cards fully and find the one that differs."),
     "prepare": CommandPlace("obcd.cli.files.prepare:prepare", "make a prompt file from texts."),

@@ -24,6 +24,7 @@ from obcd.config.settings import (
     Host,
     Instance,
     Page,
+    Notifications,
     Profile,
     Requests,
     Settings,
@@ -70,6 +71,12 @@ TABLES: dict[str, tuple[str, str]] = {
     "cluster": ("[cluster]", "The hosts that register themselves, beside the endpoints of `[ollama_instances]`."),
     "spool": ("[spool]", "Where files lie, when a file is complete, and how long results are kept."),
     "page": ("[page]", "The status page: `obcd page`."),
+    "notify": (
+        "[notify]",
+        "What is sent when something happens, and where; nothing by default. The page on notifications explains them. "
+        "`[profiles.NAME.notify]` takes `events`, `command`, `webhook`, `webhook_secret_file` and `mail_to` for the "
+        "jobs of a profile; a key left out is `[notify]`'s, and `webhook = false` means none.",
+    ),
     "profiles": (
         "[profiles.NAME]",
         f"What jobs in the folder `inbox/NAME/` use; a key left out comes from the top level.\n\n{PROFILE}",
@@ -83,6 +90,7 @@ MODELS: dict[str, type[Table]] = {
     "cluster": Cluster,
     "spool": Spool,
     "page": Page,
+    "notify": Notifications,
     "profiles": Profile,
 }
 #: {key: its type}, where a validator knows more than the JSON Schema of its field does

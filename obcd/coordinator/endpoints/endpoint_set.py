@@ -302,6 +302,12 @@ class Endpoints:
         names = [name for name in self._members if name not in self.leaving]
         return describe_outage([self.scheduler.health(name) for name in names], self._hosts)
 
+    def lost(self) -> dict[str, str]:
+        """Return `{endpoint that does not serve: why, for people}`, without those that are leaving or draining."""
+        serves = (EndpointState.UP, EndpointState.DRAINING)
+        found = {name: self.scheduler.health(name) for name in self._members if name not in self.leaving}
+        return {name: health.reason for name, health in found.items() if health.state not in serves}
+
     @property
     def in_flight(self) -> int:
         """The number of requests at the endpoints now."""
