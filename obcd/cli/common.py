@@ -5,26 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 
+from obcd.client.watching.job_view import find_view as find_view  # noqa: PLC0414 - for all commands
 from obcd.config.loading import find_configuration, find_root, load_settings, read_document
 from obcd.config.settings import Settings, Spool
-from obcd.coordinator.view import View
 from obcd.core.tables.file_format import is_delimiter
 from obcd.errors import ConfigurationError, UsageError
-from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
+from obcd.spool.folders.status_file import is_running as is_running  # noqa: PLC0414 - for all commands
+from obcd.spool.folders.status_file import read_status as read_status  # noqa: PLC0414 - for all commands
 from obcd.text import plural, printable
+from obcd.text_files import shown_path as shown_path  # noqa: PLC0414 - for all commands
 
-#: Age of a status in seconds above which no coordinator is running.
-STALE_SECONDS = 10.0
-#: The same for a status that comes over a file system, which may show it late (nfs(5): acregmax).
-SHARED_STALE_SECONDS = 75.0
 #: The commands that start a coordinator, by hand and as a unit.
 START = "obcd up, or systemctl start obcd-coordinator"
 
@@ -109,48 +105,6 @@ def one_delimiter(given: str) -> str:
     return delimiter
 
 
-def read_status(layout: Layout) -> Any:
-    """Return the newest status of a spool's coordinator, which may run inside a Slurm job on another machine.
-
-    Raises:
-        OSError, ValueError: If there is none that can be read.
-    """
-    try:
-        shared = disk.read_json(layout.shared_status)
-    except (OSError, ValueError):
-        return disk.read_json(layout.status)
-    try:
-        return max(shared, disk.read_json(layout.status), key=_updated)
-    except (OSError, ValueError):
-        return shared
-
-
-def _updated(document: Any) -> float:
-    try:
-        return float(document["updated"])
-    except (KeyError, TypeError, ValueError):
-        return 0.0
-
-
-def is_running(layout: Layout) -> bool:
-    """Return whether a coordinator runs on a spool; True where this user may not read its status."""
-    try:
-        limit = SHARED_STALE_SECONDS if os.path.exists(layout.shared_status) else STALE_SECONDS
-        return time.time() - float(read_status(layout)["updated"]) <= limit
-    except PermissionError:
-        return True
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def find_view(layout: Layout) -> View | None:
-    """Return the last status of a spool's coordinator, or None where this user cannot read it; it may have ended."""
-    try:
-        return View.from_json(read_status(layout))
-    except (OSError, ValueError):
-        return None
-
-
 def is_terminal() -> bool:
     """Return whether a person watches: both streams are a terminal (a closed stream is None)."""
     return all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
@@ -165,14 +119,6 @@ def say(text: str) -> None:
     """Write a line for a person to stderr; a closed stderr does not end the run."""
     with contextlib.suppress(OSError):
         click.echo(text, err=True)
-
-
-def shown_path(path: Path) -> str:
-    """Return a path relative to the working folder if it is inside it."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
 
 
 def describe_slots(slots: int | None) -> str:
