@@ -10,16 +10,18 @@ from typing import TypeVar
 
 import click
 
-from obcd.client.watching.job_view import find_view as find_view  # noqa: PLC0414 - for all commands
+from obcd.client.watching.job_view import find_view
 from obcd.config.loading import find_configuration, find_root, load_settings, read_document
 from obcd.config.settings import Settings, Spool
 from obcd.core.tables.file_format import is_delimiter
 from obcd.errors import ConfigurationError, UsageError
 from obcd.spool.folders.layout import Layout
-from obcd.spool.folders.status_file import is_running as is_running  # noqa: PLC0414 - for all commands
-from obcd.spool.folders.status_file import read_status as read_status  # noqa: PLC0414 - for all commands
+from obcd.spool.folders.status_file import is_running, read_status
 from obcd.text import plural, printable
-from obcd.text_files import shown_path as shown_path  # noqa: PLC0414 - for all commands
+from obcd.text_files import shown_path
+
+#: Names of other modules that commands find here too.
+__all__ = ["find_view", "is_running", "read_status", "shown_path"]
 
 #: The commands that start a coordinator, by hand and as a unit.
 START = "obcd up, or systemctl start obcd-coordinator"

@@ -29,6 +29,7 @@ TABLE_NAMES = {
     "Host": "host",
     "Cluster": "cluster",
     "Spool": "spool",
+    "Page": "page",
     "Profile": PROFILES,
 }
 

@@ -265,6 +265,26 @@ class Cluster(Table):
         return Path(self.hosts).expanduser().absolute() if self.hosts is not None else None
 
 
+class Page(Table):
+    """`[page]`: the status page; read by `obcd page`.
+
+    Attributes:
+        socket: Path of its unix socket; None: in the runtime folder of the page.
+        socket_group: The group whose members may connect there.
+        tcp_port: The port of TCP; None: no TCP.
+        tcp_bind: The address of TCP.
+        allowed_hosts: Names by which browsers may ask for the page, beside those of this machine.
+        show_names: Whether names of jobs and submitters are shown.
+    """
+
+    socket: str | None = Field(None, min_length=1)
+    socket_group: str = Field("obcd", min_length=1)
+    tcp_port: int | None = Field(None, ge=1, le=65535)
+    tcp_bind: str = Field("127.0.0.1", min_length=1)
+    allowed_hosts: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), strict=False)
+    show_names: bool = True
+
+
 def _says_none(key: str, value: object) -> bool:
     return key in NONE and type(value) is type(NONE[key]) and value == NONE[key]
 
@@ -374,6 +394,7 @@ class Settings(Table):
     requests: Requests = Requests()
     host: Host = Host()
     cluster: Cluster = Cluster()
+    page: Page = Page()
     profiles: dict[ProfileName, Profile] = {}
     # Set by `load_settings` alone: no key of a file has these names.
     source: Path | None = Field(None, exclude=True, validation_alias="\0source")

@@ -110,6 +110,7 @@ def run(
         try:
             display = _Display(coordinator, takes_reloads=reloader is not None, shares_status=shares_status)
             is_done = _loop(coordinator, signals, each_turn, reloader, display)
+            display.finish(monotonic())
             coordinator.clear_begun()  # the run ended in order, not by an error
             return is_done
         finally:
@@ -133,6 +134,7 @@ def _loop(
     while True:
         now = monotonic()
         pause = coordinator.tick(now)
+        coordinator.counters.on_tick(monotonic() - now)
         if each_turn is not None and each_turn(now):
             return True
         signals.collect()
@@ -183,12 +185,17 @@ class _Display:
             return self._shown_at + pause - now
         self._shown_at, self._shown_revision = now, revision
         view = coordinator.view(now, takes_reloads=self._takes_reloads)
+        coordinator.history.tick(view, now)
         self._notify(view)
         self._write(self._coordinator.layout.status, view)
         if now - self._shared_at >= SHARED_SECONDS:
             self._shared_at = now
             self._write(self._coordinator.layout.shared_status, view)
         return SNAPSHOT_SECONDS
+
+    def finish(self, now: float) -> None:
+        """Complete the history: the loop has ended."""
+        self._coordinator.history.finish(self._coordinator.view(now), now)
 
     def _notify(self, view: LiveView) -> None:
         coordinator = self._coordinator

@@ -27,6 +27,7 @@ from obcd.coordinator.endpoints.changes import compare, describe
 from obcd.coordinator.endpoints.endpoint_set import AttemptFailed, Endpoints, RequestAnswered, RequestEvent
 from obcd.coordinator.endpoints.host_registry import HostRegistry
 from obcd.coordinator.endpoints.state_messages import describe_shortage
+from obcd.coordinator.history.minutes import HistoryWriter
 from obcd.coordinator.inbox_watch import InboxWatch
 from obcd.coordinator.intake.control_files import ControlFiles
 from obcd.coordinator.intake.drop_intake import DropIntake
@@ -36,6 +37,7 @@ from obcd.coordinator.jobs.recorder import Entry, Recorder
 from obcd.coordinator.jobs.retention_sweeps import Sweeper
 from obcd.coordinator.jobs.running_job import RunningJob
 from obcd.coordinator.loop_waits import TickPacing, Waker
+from obcd.coordinator.metering.counters import CounterSet
 from obcd.coordinator.observer import Observer
 from obcd.coordinator.spool_setup import open_profiles, open_spool
 from obcd.coordinator.view import DaemonState, LiveView, ReloadView, WaitingView
@@ -118,12 +120,15 @@ class Coordinator:
         self._inbox_watch = InboxWatch(self._watched_folders(), self._waker)
         self._disk_watch = DiskWatch(layout.root, settings.spool.min_free_bytes)
         self._recorder = Recorder(layout.jobs, self._waker, self._disk_watch)
+        self.counters = CounterSet(wall())
+        self.history = HistoryWriter(layout.root if takes_drops else None, self._recorder.run_later)
         self.jobs = Jobs(
             layout,
             self.endpoints,
             self._recorder,
             self._clerks,
             self._progress_folders,
+            self.counters,
             counts=takes_drops,
         )
         self._intake = DropIntake(settings, layout, self._intake_clerks, self.jobs.job_index)
@@ -274,6 +279,10 @@ class Coordinator:
             ),
             rejected=tuple(self._intake.rejected),
             published=tuple(item.view() for item in self.jobs.published),
+            requests_waiting=max(0, self.jobs.requests_left(unfinished) - self.endpoints.in_flight),
+            free_bytes=self._disk_watch.free_bytes,
+            min_free_bytes=self._disk_watch.min_free_bytes,
+            counters=self.counters.view(),
             processes={
                 **self.endpoints.pool.pids(),
                 **self._hosts.pids,
@@ -283,6 +292,7 @@ class Coordinator:
             unfinished=len(unfinished),
             requests=sum(header.requests for header in unfinished),
             waits_for_host=self.endpoints.waits_for_host,
+            is_short_of_disk=bool(self._disk_watch.trouble),
         )
 
     def _state(self) -> DaemonState:
@@ -502,8 +512,9 @@ class Coordinator:
             job.tokens.add(answer.counts.eval_tokens, now)
             if answer.counts.grouped == 0 or answer.counts.seconds:  # the first of a group has the seconds of its call
                 self._pacing.on_answer(answer.counts.seconds)
+            self.counters.on_attempt()
         self._observer.on_answer(job.header, lease, answer)
-        return job.entry(lease.ordinal, answer.record, answer.counts)
+        return job.entry(lease.ordinal, answer.record, answer.counts, lease.signature)
 
     def _on_failed(self, event: AttemptFailed) -> None:
         lease, fault, is_final = event.lease, event.fault, event.is_final
@@ -521,6 +532,7 @@ class Coordinator:
             extra={"action": "request_failed" if is_final else "attempt_failed", "job": lease.job, "line": line}
             | {"endpoint": lease.endpoint, "fault": fault.kind},
         )
+        self.counters.on_attempt("" if is_final else fault.kind)
         if is_final:
             self._record_failure(job, lease.ordinal, line, fault, lease)
             if fault.is_refusal:
@@ -543,7 +555,8 @@ class Coordinator:
         if lease is not None and fault.remedy is Remedy.NEVER and not (fault.costs_attempt or fault.reached_model):
             attempts -= 1  # refused before it was sent
         failure = fault.failure(ordinal, line, attempts, endpoint)
-        self._recorder.add(job.entry(ordinal, encode(failure), Counts.of(failure)))
+        signature = lease.signature if lease is not None else 0
+        self._recorder.add(job.entry(ordinal, encode(failure), Counts.of(failure), signature, fault.kind))
         self._observer.on_failure(job.header, lease, line, fault)
 
     def _count_recorded(self, now: float) -> None:
@@ -552,8 +565,9 @@ class Coordinator:
             job = self.jobs.running.get(entry.job)
             if job is None:  # abandoned meanwhile
                 continue
-            job.counts.add(entry.counts)
-            job.answers.add(entry.counts.done, now)
+            job.on_recorded(entry, now)
+            self.counters.on_recorded(entry.counts, entry.model, entry.failure)
+            self.history.on_recorded(entry.job, entry.counts)
             if job.counts.done >= job.header.requests:
                 complete.add(entry.job)
         for name in complete:

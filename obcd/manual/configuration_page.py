@@ -23,6 +23,7 @@ from obcd.config.settings import (
     Cluster,
     Host,
     Instance,
+    Page,
     Profile,
     Requests,
     Settings,
@@ -68,6 +69,7 @@ TABLES: dict[str, tuple[str, str]] = {
     "host": ("[host]", "The servers of this machine: `obcd host` starts one for each GPU."),
     "cluster": ("[cluster]", "The hosts that register themselves, beside the endpoints of `[ollama_instances]`."),
     "spool": ("[spool]", "Where files lie, when a file is complete, and how long results are kept."),
+    "page": ("[page]", "The status page: `obcd page`."),
     "profiles": (
         "[profiles.NAME]",
         f"What jobs in the folder `inbox/NAME/` use; a key left out comes from the top level.\n\n{PROFILE}",
@@ -80,6 +82,7 @@ MODELS: dict[str, type[Table]] = {
     "host": Host,
     "cluster": Cluster,
     "spool": Spool,
+    "page": Page,
     "profiles": Profile,
 }
 #: {key: its type}, where a validator knows more than the JSON Schema of its field does

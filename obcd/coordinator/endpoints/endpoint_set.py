@@ -24,7 +24,7 @@ from obcd.coordinator.view import EndpointView
 from obcd.core.endpoint.faults import Fault, host_gone, worker_lost
 from obcd.core.endpoint.health import EndpointState
 from obcd.core.endpoint.rates import Rate
-from obcd.core.request.records import JobSettings
+from obcd.core.request.records import JobSettings, plain_model
 from obcd.core.scheduling.leases import Lease
 from obcd.core.scheduling.scheduler import Scheduler
 from obcd.core.scheduling.weights import shorten
@@ -64,6 +64,8 @@ class Figures:
     tokens: Rate
     answered: int = 0
     faults: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
     version: str = ""
     digests: dict[str, str] = field(default_factory=dict)
     peer: str = ""
@@ -341,6 +343,10 @@ class Endpoints:
             faults=figures.faults,
             tokens_per_second=round(figures.tokens.per_second(now), 1),
             left_out=tuple(left_out),
+            host=item.host,
+            digests={plain_model(model): digest for model, digest in shorten(figures.digests).items()},
+            prompt_tokens=figures.prompt_tokens,
+            output_tokens=figures.output_tokens,
         )
 
     def facts(self) -> dict[str, EndpointFacts]:
@@ -471,6 +477,8 @@ class Endpoints:
         figures.answered += 1
         if answer.span is not None:
             figures.tokens.add(answer.counts.eval_tokens, now)
+            figures.prompt_tokens += answer.counts.prompt_tokens
+            figures.output_tokens += answer.counts.eval_tokens
         return RequestAnswered(lease, answer)
 
     def _on_faulted(self, endpoint: str, ticket: int, line: int, fault: Fault, now: float) -> AttemptFailed | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,15 +23,23 @@ GATHER_SECONDS, RETRY_SECONDS = 0.025, 1.0
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One result to be written: its record, and what it adds to the job's counts once it is on disk."""
+    """One result to be written: its record, and what it adds to counts once it is on disk.
+
+    Attributes:
+        counts: Its part of the counts of its job.
+        model: The canonical name of its model, "" if it has none.
+        failure: Its class, if it is a failure; else "".
+    """
 
     job: str
     record: bytes
     counts: Counts
+    model: str = ""
+    failure: str = ""
 
 
 class Recorder:
-    """Owns the open ledgers. `open`, `add`, `hurry`, `close_job`, `recorded` are the main thread's.
+    """Owns the open ledgers. `open`, `add`, `hurry`, `close_job`, `recorded`, `run_later` are the main thread's.
 
     Args:
         waker: Woken by the thread when results were recorded, or could not be.
@@ -48,6 +57,7 @@ class Recorder:
         self._writers: dict[str, LedgerWriter] = {}
         self._closing: set[str] = set()
         self._recorded: deque[Entry] = deque()
+        self._errands: deque[Callable[[], object]] = deque()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
@@ -74,6 +84,11 @@ class Recorder:
         while self._recorded:
             entries.append(self._recorded.popleft())
         return entries
+
+    def run_later(self, errand: Callable[[], object]) -> None:
+        """Have the thread do something else that waits for the disk, after the results; it raises nothing."""
+        self._errands.append(errand)
+        self._news.set()
 
     def close_job(self, job: str) -> None:
         """Close a job's ledger; all its results are recorded."""
@@ -122,6 +137,12 @@ class Recorder:
                 if self._stopping:
                     return
             self._disk_watch.relieve()  # all results are recorded, or dropped with their job
+            self._run_errands()
+        self._run_errands()
+
+    def _run_errands(self) -> None:
+        while self._errands:
+            self._errands.popleft()()
 
     def _record(self) -> bool:
         """Record the queued results; return False if the disk refused.

@@ -36,6 +36,7 @@ class Layout:
     root/jobs/<id>/        accepted jobs, 0700
     root/answered/         records of drops that are not computed again (`repeat = "skip"`), 0700
     root/cache.sqlite      cached answers (`cache = true`), 0600
+    root/history/          what the cluster did, a line a minute (see `history_files`), 0750
     root/outbox/           mirrors the inbox: outbox/[<profile>/]<stem>/, or outbox/<user>/[<profile>/]<stem>/
 
     Attributes:

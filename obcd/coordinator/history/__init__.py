@@ -1,0 +1,1 @@
+"""The lines of the history, made from the coordinator's views."""

@@ -1,0 +1,200 @@
+"""Make a line of the history each minute from the coordinator's views, and give it to the recorder's thread to write.
+
+    view, once a second ─► integrals of slots ─┐
+    results on disk ─► counts of jobs ─────────┴─ once a minute ─► HistoryLine ─► recorder ─► root/history/
+
+The sums over all lines of a run are the counters of the run, except for the time after its last line.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from obcd.coordinator.history.idle_slots import find_idle_reason
+from obcd.coordinator.metering.counters import CountersView
+from obcd.coordinator.view import EndpointView, LiveView
+from obcd.core.answer.counts import Counts
+from obcd.hosts.record import CardReading
+from obcd.spool.history.history_files import write_history
+from obcd.spool.history.history_line import CardColumns, EndpointColumns, HistoryLine, JobColumns
+
+logger = logging.getLogger(__name__)
+
+#: Seconds from one line to the next.
+LINE_SECONDS = 60.0
+#: The most seconds for which one view counts: after a longer pause the machine was suspended.
+MOST_VIEW_SECONDS = 10.0
+#: The most lines that wait for a disk that refuses: a day of them.
+MOST_WAITING = 1440
+
+
+class HistoryWriter:
+    """Collects what a line needs, and hands it over. Main thread, except where it says otherwise.
+
+    Args:
+        root: The root of the spool; None: no history is kept.
+        run_later: Runs a call in a thread that may wait for the disk.
+    """
+
+    def __init__(self, root: Path | None, run_later: Callable[[Callable[[], object]], object]) -> None:
+        self._root, self._run_later = root, run_later
+        self._lines: deque[HistoryLine] = deque(maxlen=MOST_WAITING)
+        self._is_broken = False
+        self._began: float | None = None
+        self._seen_at = 0.0
+        self._slot_seconds = self._busy_seconds = 0.0
+        self._idle: dict[str, float] = {}
+        #: {job: [done, failed, prompt tokens, output tokens]} since the last line
+        self._jobs: dict[str, list[int]] = {}
+        self._counters = CountersView()
+        #: {endpoint: what it had counted at the last line}
+        self._endpoints: dict[str, tuple[int, int, int, int]] = {}
+
+    def on_recorded(self, job: str, counts: Counts) -> None:
+        """Count a result of a job that is on disk."""
+        if self._root is None:
+            return
+        sums = self._jobs.get(job)
+        if sums is None:
+            sums = self._jobs[job] = [0, 0, 0, 0]
+        sums[0] += counts.done
+        sums[1] += counts.failures
+        if not counts.cached:
+            sums[2] += counts.prompt_tokens
+            sums[3] += counts.eval_tokens
+
+    def tick(self, view: LiveView, now: float) -> None:
+        """Take a view, in monotonic seconds; when a line is due, make it."""
+        if self._root is None:
+            return
+        if self._began is None:
+            self._began = self._seen_at = now
+        self._integrate(view, min(now - self._seen_at, MOST_VIEW_SECONDS))
+        self._seen_at = now
+        if now - self._began >= LINE_SECONDS:
+            self._hand_over(view, now)
+
+    def finish(self, view: LiveView, now: float) -> None:
+        """Make the last line, which is shorter."""
+        if self._began is not None and now > self._began:
+            self._integrate(view, min(now - self._seen_at, MOST_VIEW_SECONDS))
+            self._hand_over(view, now)
+
+    def _integrate(self, view: LiveView, seconds: float) -> None:
+        is_waited_for = view.requests_waiting > 0
+        for item in view.endpoints:
+            self._slot_seconds += item.slots * seconds
+            self._busy_seconds += item.in_flight * seconds
+            if is_waited_for and item.slots > item.in_flight:
+                reason = find_idle_reason(view, item)
+                self._idle[reason] = self._idle.get(reason, 0.0) + (item.slots - item.in_flight) * seconds
+
+    def _hand_over(self, view: LiveView, now: float) -> None:
+        self._lines.append(self._make(view, now))
+        self._began, self._counters = now, view.counters
+        self._slot_seconds = self._busy_seconds = 0.0
+        self._idle, self._jobs = {}, {}
+        self._run_later(self._write)
+
+    def _write(self) -> None:
+        """Write the lines that wait, in the thread of the recorder; they are kept while the disk refuses."""
+        try:
+            while self._lines and self._root is not None:
+                write_history(self._root, self._lines[0])
+                self._lines.popleft()
+        except OSError as error:
+            if not self._is_broken:
+                text = "the history cannot be written: %s; it is tried again each minute"
+                logger.warning(text, error.strerror, extra={"action": "history_failed"})
+            self._is_broken = True
+        else:
+            self._is_broken = False
+
+    # --- a line --------------------------------------------------------------------------------------------------
+
+    def _make(self, view: LiveView, now: float) -> HistoryLine:
+        counters, before = view.counters, self._counters
+        cards = [(host.name, card) for host in view.hosts for card in host.cards]
+        busy = [card.utilization for _, card in cards if card.utilization is not None]
+        watts = [card.power_watts for _, card in cards if card.power_watts is not None]
+        return HistoryLine(
+            time=view.updated,
+            seconds=round(now - (self._began or now), 3),
+            jobs=view.unfinished,
+            waiting=view.requests_waiting,
+            responses=counters.responses - before.responses,
+            failures=_grown(counters.failures, before.failures),
+            retries=_grown(counters.retries, before.retries),
+            cache_hits=counters.cache_hits - before.cache_hits,
+            prompt_tokens=counters.prompt_tokens - before.prompt_tokens,
+            output_tokens=counters.output_tokens - before.output_tokens,
+            slot_seconds=round(self._slot_seconds, 1),
+            busy_seconds=round(self._busy_seconds, 1),
+            idle_seconds={reason: round(seconds, 1) for reason, seconds in self._idle.items()},
+            utilization=round(sum(busy) / len(busy), 3) if busy else None,
+            power_watts=round(sum(watts), 1) if watts else None,
+            endpoints=self._endpoint_columns(view),
+            cards=_card_columns(cards),
+            active=_job_columns(self._jobs),
+        )
+
+    def _endpoint_columns(self, view: LiveView) -> EndpointColumns:
+        hosts = {name: host.name for host in view.hosts for name in host.endpoints}
+        grown = list(self._grown_endpoints(view.endpoints))
+        items = view.endpoints
+        return EndpointColumns(
+            name=tuple(item.name for item in items),
+            host=tuple(hosts.get(item.name, "") for item in items),
+            gpu=tuple(item.gpu for item in items),
+            state=tuple(str(item.state) for item in items),
+            slots=tuple(item.slots for item in items),
+            in_flight=tuple(item.in_flight for item in items),
+            answered=tuple(item[0] for item in grown),
+            faults=tuple(item[1] for item in grown),
+            prompt_tokens=tuple(item[2] for item in grown),
+            output_tokens=tuple(item[3] for item in grown),
+        )
+
+    def _grown_endpoints(self, items: tuple[EndpointView, ...]) -> Iterator[tuple[int, ...]]:
+        """Yield what each endpoint has counted since the last line; one that came again counts from 0."""
+        before, self._endpoints = self._endpoints, {}
+        for item in items:
+            counted = item.answered, item.faults, item.prompt_tokens, item.output_tokens
+            earlier = before.get(item.name, (0, 0, 0, 0))
+            self._endpoints[item.name] = counted
+            if any(new < old for new, old in zip(counted, earlier, strict=True)):
+                earlier = (0, 0, 0, 0)
+            yield tuple(new - old for new, old in zip(counted, earlier, strict=True))
+
+
+def _grown(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
+    return {name: number - before.get(name, 0) for name, number in now.items() if number != before.get(name, 0)}
+
+
+def _card_columns(cards: list[tuple[str, CardReading]]) -> CardColumns:
+    return CardColumns(
+        uuid=tuple(card.uuid for _, card in cards),
+        host=tuple(host for host, _ in cards),
+        index=tuple(card.index for _, card in cards),
+        product=tuple(card.name for _, card in cards),
+        utilization=tuple(card.utilization for _, card in cards),
+        memory_used_bytes=tuple(card.memory_used_bytes for _, card in cards),
+        power_watts=tuple(card.power_watts for _, card in cards),
+        energy_joules=tuple(None if card.energy_joules is None else round(card.energy_joules, 1) for _, card in cards),
+        temperature_celsius=tuple(card.temperature_celsius for _, card in cards),
+        xid_errors=tuple(card.xid_errors for _, card in cards),
+        last_xid=tuple(card.last_xid for _, card in cards),
+    )
+
+
+def _job_columns(jobs: Mapping[str, list[int]]) -> JobColumns:
+    return JobColumns(
+        job=tuple(jobs),
+        done=tuple(sums[0] for sums in jobs.values()),
+        failed=tuple(sums[1] for sums in jobs.values()),
+        prompt_tokens=tuple(sums[2] for sums in jobs.values()),
+        output_tokens=tuple(sums[3] for sums in jobs.values()),
+    )
