@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, Unpack
 
 from obcd.client.jobs import LOOK_SECONDS, Job
 from obcd.client.place import DropPlace
-from obcd.client.submission import Prepared, check_wish, index_of, make_wish, prepare
+from obcd.client.submission import PreparedRows, check_wish, index_of, make_wish, prepare
 from obcd.client.tables.answer_shape import AnswerShape
 from obcd.client.watching.job_view import find_job
 from obcd.client.watching.progress import find_progress_view
@@ -117,7 +117,7 @@ def _local_configuration(config: str | os.PathLike[str] | None) -> str | None:
     return "config.toml" if os.path.isfile("config.toml") else None
 
 
-def _check_key(job: Job, prepared: Prepared, source: Path) -> None:
+def _check_key(job: Job, prepared: PreparedRows, source: Path) -> None:
     """Refuse a key that other content has, running or published.
 
     Raises:
@@ -139,7 +139,7 @@ def _check_key(job: Job, prepared: Prepared, source: Path) -> None:
         )
 
 
-def _keep(prepared: Prepared, source: Path) -> None:
+def _keep(prepared: PreparedRows, source: Path) -> None:
     """Write the rows whole; the job is theirs by this path."""
     try:
         source.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ from obcd.core.request.rows import ID_FIELD, PLAIN, Reading
 from obcd.core.tables.file_format import JSONL, form_of, stem_of
 from obcd.errors import InputError, UsageError
 from obcd.spool.folders.disk import BLOCK
-from obcd.spool.submit.by_content import Content, find_recorded, submit_content
+from obcd.spool.submit.by_content import KeyedContent, find_recorded, submit_content
 from obcd.spool.submit.dropping import Submitted, find_target, open_source
 from obcd.spool.submit.exactly_once import find_state_folder
 from obcd.text import plural, printable
@@ -48,7 +48,7 @@ class ObcdWarning(UserWarning):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class PreparedRows:
     """Rows as the file that is submitted.
 
     Attributes:
@@ -193,7 +193,7 @@ def check_wish(settings: Settings, profile: str, wish: Wish) -> None:
 
 
 @contextmanager
-def prepare(rows: Any, wish: Wish, reading: Reading) -> Iterator[Prepared]:
+def prepare(rows: Any, wish: Wish, reading: Reading) -> Iterator[PreparedRows]:
     """Yield the file that rows become; a prompt file that needs no change is that file itself.
 
     Rows go through a temporary file: their digest must be known before any of it is submitted.
@@ -209,7 +209,7 @@ def prepare(rows: Any, wish: Wish, reading: Reading) -> Iterator[Prepared]:
             digest = _digest(file)
             stem = stem_of(rows.name) if form_of(rows.name) is not None else rows.name
             ending = rows.name.removeprefix(stem) or f".{JSONL}"
-            yield Prepared(
+            yield PreparedRows(
                 file=file, sha256=digest, ending=ending, label=str(rows), key=f"{stem}-{digest[:12]}"
             )  # fmt: skip
         return
@@ -225,7 +225,7 @@ def prepare(rows: Any, wish: Wish, reading: Reading) -> Iterator[Prepared]:
             file.seek(0)
             sha256 = hashed.hexdigest()
             label = "the rows" if not isinstance(rows, Path) else str(rows)
-            yield Prepared(
+            yield PreparedRows(
                 file=file, sha256=sha256, ending=f".{JSONL}", label=label, key=f"rows-{sha256[:12]}",
                 remark=_remark(writer),
             )  # fmt: skip
@@ -255,13 +255,13 @@ def _remark(writer: LineWriter) -> str:
 
 
 def _submit(
-    spool: SpoolPlace, prepared: Prepared, key: str, profile: str, *, again: bool
+    spool: SpoolPlace, prepared: PreparedRows, key: str, profile: str, *, again: bool
 ) -> tuple[Job, Submitted | None]:
     settings, layout = spool.settings, spool.layout
     name = key if form_of(key) is not None else key + prepared.ending
     reading = settings.reading_of(profile)
     target = find_target(layout.inbox, profile, name, reading, settings.accepts(profile))
-    content = Content(key=key, file=prepared.file, sha256=prepared.sha256, label=prepared.label)
+    content = KeyedContent(key=key, file=prepared.file, sha256=prepared.sha256, label=prepared.label)
     outcome = submit_content(
         layout, content, target, settings.spool.max_line_bytes, find_state_folder(),
         again=again, kept_since=settings.spool.kept_since(wall()) or 0.0,
@@ -273,7 +273,7 @@ def _submit(
     return job, outcome if isinstance(outcome, Submitted) else None
 
 
-def warn_of_rows(prepared: Prepared, submitted: Submitted) -> None:
+def warn_of_rows(prepared: PreparedRows, submitted: Submitted) -> None:
     """Warn of rows that will fail, with the reason of the first."""
     remark = prepared.remark
     if not remark and submitted.bad:

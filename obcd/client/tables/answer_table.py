@@ -7,13 +7,13 @@ from typing import Any
 
 from obcd.client.records import JobAnswer, JobFailure
 from obcd.client.tables.answer_shape import AnswerShape
-from obcd.client.tables.frames import Column
+from obcd.client.tables.frames import AnswerColumn
 from obcd.results.merging.column_kinds import ColumnKind
 
 _TEXT, _INT, _FLOAT = ColumnKind.TEXT, ColumnKind.INT, ColumnKind.FLOAT
 
 
-def answer_columns(records: Iterable[JobAnswer | JobFailure], shape: AnswerShape) -> dict[str, Column]:
+def answer_columns(records: Iterable[JobAnswer | JobFailure], shape: AnswerShape) -> dict[str, AnswerColumn]:
     """Return the columns of `Job.to_pandas`."""
     ids: list[Any] = []
     kept: dict[str, list[Any]] = {}
@@ -35,23 +35,23 @@ def answer_columns(records: Iterable[JobAnswer | JobFailure], shape: AnswerShape
         seconds.append(None if answer is None else answer.seconds)
         read.append(None if answer is None else answer.prompt_tokens)
         generated.append(None if answer is None else answer.eval_tokens)
-    columns: dict[str, Column] = {}
+    columns: dict[str, AnswerColumn] = {}
 
-    def place(name: str, column: Column) -> None:
+    def place(name: str, column: AnswerColumn) -> None:
         while name in columns:
             name += "_"
         columns[name] = column
 
-    place("id", Column(ids, _kind_of_ids(ids)))
+    place("id", AnswerColumn(ids, _kind_of_ids(ids)))
     for name, cells in kept.items():
-        place(name, Column(cells + [None] * (len(ids) - len(cells)), _kind_of_ids(cells)))
+        place(name, AnswerColumn(cells + [None] * (len(ids) - len(cells)), _kind_of_ids(cells)))
     for name, column in value_columns(values, shape, "embedding" if has_vectors else "response"):
         place(name, column)
-    place("error", Column(list(errors), _TEXT))
-    place("model", Column(list(models), _TEXT))
-    place("seconds", Column(list(seconds), _FLOAT))
-    place("prompt_tokens", Column(list(read), _INT))
-    place("eval_tokens", Column(list(generated), _INT))
+    place("error", AnswerColumn(list(errors), _TEXT))
+    place("model", AnswerColumn(list(models), _TEXT))
+    place("seconds", AnswerColumn(list(seconds), _FLOAT))
+    place("prompt_tokens", AnswerColumn(list(read), _INT))
+    place("eval_tokens", AnswerColumn(list(generated), _INT))
     return columns
 
 
@@ -65,12 +65,14 @@ def cell_of(answer: JobAnswer, shape: AnswerShape) -> Any:
     return vectors[0] if isinstance(vectors, list) and len(vectors) == 1 else vectors
 
 
-def value_columns(cells: list[Any], shape: AnswerShape, text_name: str = "response") -> Iterator[tuple[str, Column]]:
+def value_columns(
+    cells: list[Any], shape: AnswerShape, text_name: str = "response"
+) -> Iterator[tuple[str, AnswerColumn]]:
     """Yield the columns of what answers hold: of each property of a schema, of the values, or of the texts."""
     for name, kind in shape.columns.items():
-        yield name, Column([cell.get(name) if isinstance(cell, dict) else None for cell in cells], kind)
+        yield name, AnswerColumn([cell.get(name) if isinstance(cell, dict) else None for cell in cells], kind)
     if not shape.columns:
-        yield ("value", Column(cells)) if shape.format is not None else (text_name, Column(cells, _TEXT))
+        yield ("value", AnswerColumn(cells)) if shape.format is not None else (text_name, AnswerColumn(cells, _TEXT))
 
 
 def _kind_of_ids(ids: Iterable[object]) -> ColumnKind | None:

@@ -38,7 +38,7 @@ Choose = Callable[[Iterable[str]], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class AnswerColumn:
     """A column of answers: its values, None where there is none, and their kind; no kind: whatever they are."""
 
     values: list[Any]
@@ -199,7 +199,7 @@ def _file_rows(path: Path, reading: Reading) -> Iterator[dict[str, object]]:
             raise InputError(f"{printable(str(path))}: {error}") from None
 
 
-def to_frame(library: str, columns: Mapping[str, Column], index: Any = None) -> Any:
+def to_frame(library: str, columns: Mapping[str, AnswerColumn], index: Any = None) -> Any:
     """Return columns as a table of pandas, polars or pyarrow.
 
     Args:
@@ -216,7 +216,7 @@ def to_frame(library: str, columns: Mapping[str, Column], index: Any = None) -> 
     return arrow.table({name: _arrow_column(arrow, column) for name, column in columns.items()})
 
 
-def to_column(library: str, name: str, column: Column, index: Any = None) -> Any:
+def to_column(library: str, name: str, column: AnswerColumn, index: Any = None) -> Any:
     """Return a column as pandas, polars or pyarrow has it; for any other library the list."""
     if library == "pandas":
         return _pandas_column(load("pandas"), column, index).rename(name)
@@ -225,7 +225,7 @@ def to_column(library: str, name: str, column: Column, index: Any = None) -> Any
     return _arrow_column(load("pyarrow"), column) if library == "pyarrow" else column.values
 
 
-def _type_of(column: Column) -> str:
+def _type_of(column: AnswerColumn) -> str:
     """Return the narrowest type that holds every value exactly: `bool`, `int`, `float`, `text`; "" for other values."""
     kind = column.kind
     if kind is None:
@@ -242,7 +242,7 @@ def _type_of(column: Column) -> str:
 _PANDAS_TYPES = {"bool": "boolean", "int": "Int64", "float": "Float64", "text": "string"}
 
 
-def _pandas_column(pandas: Any, column: Column, index: Any) -> Any:
+def _pandas_column(pandas: Any, column: AnswerColumn, index: Any) -> Any:
     name = _type_of(column)
     if name:
         try:
@@ -252,7 +252,7 @@ def _pandas_column(pandas: Any, column: Column, index: Any) -> Any:
     return pandas.Series(column.values, index=index, dtype=object)
 
 
-def _polars_column(polars: Any, name: str, column: Column) -> Any:
+def _polars_column(polars: Any, name: str, column: AnswerColumn) -> Any:
     types = {"bool": polars.Boolean, "int": polars.Int64, "float": polars.Float64, "text": polars.String}
     kind = _type_of(column)
     for attempt in ({"dtype": types[kind]} if kind else None, {"strict": True}, {"dtype": polars.Object}):
@@ -264,7 +264,7 @@ def _polars_column(polars: Any, name: str, column: Column) -> Any:
     raise InputError(f"the column '{printable(name)}' has values that polars cannot hold")
 
 
-def _arrow_column(arrow: Any, column: Column) -> Any:
+def _arrow_column(arrow: Any, column: AnswerColumn) -> Any:
     types = {"bool": arrow.bool_(), "int": arrow.int64(), "float": arrow.float64(), "text": arrow.string()}
     kind = _type_of(column)
     for attempt in (types.get(kind), None):

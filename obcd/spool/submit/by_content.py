@@ -44,7 +44,7 @@ class KnownDrop:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
+class KeyedContent:
     """What is dropped under a key.
 
     Attributes:
@@ -62,7 +62,7 @@ class Content:
 
 def submit_content(
     layout: Layout,
-    content: Content,
+    content: KeyedContent,
     target: Target,
     max_line_bytes: int,
     state: Path,
@@ -159,7 +159,7 @@ def _recorded(layout: Layout, record: DropRecord, target: Target) -> KnownDrop |
     return KnownDrop(record.drop_id, record.sha256) if record.drop_id else find_drop(layout, target)
 
 
-def _compare(content: Content, known: KnownDrop) -> None:
+def _compare(content: KeyedContent, known: KnownDrop) -> None:
     key = printable(content.key)
     if not known.sha256:
         raise InputError(
