@@ -81,6 +81,41 @@ class CutOffError(FormError):
     """The end of a file is missing: the file may still be being transferred."""
 
 
+class KeyConflict(InputError):
+    """A job with this key has other content.
+
+    Attributes:
+        key: The key that was given.
+        given: SHA-256 of the content that was given.
+        recorded: SHA-256 of the content of the job that has the key.
+    """
+
+    page = "from-python"
+
+    def __init__(self, message: str, *, key: str, given: str, recorded: str) -> None:
+        super().__init__(message)
+        self.key, self.given, self.recorded = key, given, recorded
+
+
+class ResultRemoved(InputError):
+    """A job was published, and its folder is no longer in the outbox: retention or somebody removed it."""
+
+    page = "from-python"
+
+
+class JobRejected(InputError):
+    """A drop never became a job; the message says why."""
+
+    page = "from-python"
+
+
+class NotFinished(ObcdError):
+    """The results of a job were requested before it was published."""
+
+    exit_code = ExitCode.TIMED_OUT
+    page = "from-python"
+
+
 class NoEndpointError(ObcdError):
     """No endpoint is reachable, or none has the model."""
 

@@ -111,3 +111,11 @@ def _put_in_place(temporary: Path, final: Path, *, overwrite: bool) -> None:
         if os.path.lexists(final):
             raise FileExistsError(final) from None
         os.replace(temporary, final)
+
+
+def shown_path(path: Path) -> str:
+    """Return a path relative to the working folder if it is inside it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

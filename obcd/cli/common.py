@@ -7,22 +7,22 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TypeVar
 
 import click
 
+from obcd.client.watching.job_view import find_view
 from obcd.config.loading import find_configuration, find_root, load_settings, read_document
 from obcd.config.settings import Settings, Spool
-from obcd.coordinator.view import View
 from obcd.core.tables.file_format import is_delimiter
 from obcd.errors import ConfigurationError, UsageError
 from obcd.spool.folders.layout import Layout
 from obcd.spool.folders.status_file import is_running, read_status
 from obcd.text import plural, printable
+from obcd.text_files import shown_path
 
 #: Names of other modules that commands find here too.
-__all__ = ["is_running", "read_status"]
+__all__ = ["find_view", "is_running", "read_status", "shown_path"]
 
 #: The commands that start a coordinator, by hand and as a unit.
 START = "obcd up, or systemctl start obcd-coordinator"
@@ -108,14 +108,6 @@ def one_delimiter(given: str) -> str:
     return delimiter
 
 
-def find_view(layout: Layout) -> View | None:
-    """Return the last status of a spool's coordinator, or None where this user cannot read it; it may have ended."""
-    try:
-        return View.from_json(read_status(layout))
-    except (OSError, ValueError):
-        return None
-
-
 @contextlib.contextmanager
 def ending_cleanly() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that no partial file is left, and then the process.
@@ -155,14 +147,6 @@ def say(text: str) -> None:
     """Write a line for a person to stderr; a closed stderr does not end the run."""
     with contextlib.suppress(OSError):
         click.echo(text, err=True)
-
-
-def shown_path(path: Path) -> str:
-    """Return a path relative to the working folder if it is inside it."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
 
 
 def describe_slots(slots: int | None) -> str:

@@ -20,7 +20,7 @@ from obcd.config.endpoints import DEFAULT_PORT, Endpoint, parse_endpoint
 from obcd.config.notify_values import NotifyPlan, NotifyWays, checked_recipient, checked_webhook
 from obcd.core.request.lines import OPTION_RANGES, check_options, check_think
 from obcd.core.request.records import MAX_COUNT, JobSettings, canonical_model
-from obcd.core.request.rows import ID_FIELD
+from obcd.core.request.rows import ID_FIELD, PLAIN, Reading
 from obcd.core.request.templates import MAX_FIELD_LENGTH, parse_template
 from obcd.core.schema.schemas import check_schema
 from obcd.core.schema.wrapping import unwrapped, why_no_schema
@@ -614,8 +614,18 @@ class Settings(Table):
         """Return the time since which an answered drop is not run again, in Unix seconds; None: it always is."""
         return self.spool.kept_since(now) if self._wanted(profile)["repeat"] == "skip" else None
 
+    def reading_of(self, profile: str) -> Reading:
+        """Return how the lines of a profile are read; the defaults if this configuration does not have the profile."""
+        return self.job_settings(profile).reading if self.has_profile(profile) else PLAIN
+
+    def has_profile(self, profile: str) -> bool:
+        """Return whether it has a profile; "" is the top level."""
+        return not profile or profile in self.profiles
+
     def accepts(self, profile: str = "") -> frozenset[str]:
-        """Return which file formats a profile accepts beside JSONL, e.g. `{"csv", "gz"}`."""
+        """Return which file formats a profile accepts beside JSONL, e.g. `{"csv", "gz"}`; none without a profile."""
+        if not self.has_profile(profile):
+            return frozenset()
         return frozenset(self._wanted(profile)["accept"])
 
     def accepted(self) -> dict[str, frozenset[str]]:

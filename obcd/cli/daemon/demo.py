@@ -53,7 +53,7 @@ START_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class DemoJob:
     """One example job."""
 
     file: str
@@ -65,7 +65,7 @@ class Job:
         return self.file.removesuffix(".jsonl")
 
 
-VISITS, QUESTIONS = Job("clinical-visits.jsonl", "clinical"), Job("questions.jsonl", "")
+VISITS, QUESTIONS = DemoJob("clinical-visits.jsonl", "clinical"), DemoJob("questions.jsonl", "")
 JOBS = (VISITS, QUESTIONS)
 
 EPILOG = """\b
@@ -193,7 +193,7 @@ def _await_start(layout: Layout, session: Session) -> None:
     )
 
 
-def _published(layout: Layout, job: Job) -> Path:
+def _published(layout: Layout, job: DemoJob) -> Path:
     return layout.outbox / job.profile / job.stem if job.profile else layout.outbox / job.stem
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 
 from obcd.core_dumps import forbid_core_dumps
+from obcd.parent_death import tie_to_parent
 from obcd.workers.forking import prepare
 
 EPILOG = """\b
@@ -80,6 +82,7 @@ def batch(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's desig
     prompts = (*files, *more_files)
     if not prompts:
         raise click.UsageError("no prompts: give FILE..., or - for standard input")
+    tie_to_parent(os.environ)
     forbid_core_dumps()
     prepare()  # first: the children's modules are imported while this process imports its own
     from obcd.cli.jobs.batch_run import BatchOptions, answer  # noqa: PLC0415 - not for --help, and not before `prepare`

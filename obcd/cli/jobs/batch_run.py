@@ -303,7 +303,7 @@ class _Bar(_Plain):
 
     def __init__(self, coordinator: Coordinator, headers: Mapping[str, JobHeader], folders: Container[str]) -> None:
         super().__init__(coordinator, headers, folders)
-        from obcd.cli.bars import JobBar  # noqa: PLC0415 - rich is for terminals only
+        from obcd.client.watching.bars import JobBar  # noqa: PLC0415 - rich is for terminals only
 
         self._pause = REDRAW_SECONDS
         names = [header.name for header in headers.values()]

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
-
 import click
 
 from obcd.cli.common import START, Command, config_option, find_layout_anyway, find_view, is_running, root_option, say
-from obcd.clock import monotonic
-from obcd.coordinator.view import JobState, View
+from obcd.client.orders.controlling import ControlledJob, control_job
 from obcd.core.scheduling.fair_share import LEAST_PRIORITY, MOST_PRIORITY
 from obcd.core.tables.file_format import SUFFIX, form_of
 from obcd.errors import ExitCode, InputError, TimedOutError
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import Key
-from obcd.spool.inbox.control import ControlVerb, control_name, put_control, take_back
+from obcd.spool.inbox.control import ControlVerb
 from obcd.text import printable
-
-#: Seconds between checks for the outcome.
-LOOK_SECONDS = 0.1
 
 EPILOG = """\b
 JOB is the id of a job, or the name it was dropped with: notes.jsonl, clinical/notes.jsonl
@@ -40,18 +33,6 @@ If a file is not obeyed, notes.jsonl.cancel.waiting/why.txt in the outbox says w
 Exit codes: 0 done, 2 wrong command line, 5 there is no such job, or it belongs to
 another user, 8 no outcome within --timeout (the control file stays and takes effect later).
 """
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """The job that a command names."""
-
-    key: Key
-    id: str = ""  # "": the newest job of that path
-
-    @property
-    def label(self) -> str:
-        return printable(f"{self.key.profile}/{self.key.name}" if self.key.profile else self.key.name)
 
 
 def _control_options(command: Command) -> Command:
@@ -112,7 +93,7 @@ def _control_all(
     return code
 
 
-def _find(layout: Layout, word: str) -> _Job:
+def _find(layout: Layout, word: str) -> ControlledJob:
     """Return the job that a word of the command line names.
 
     Raises:
@@ -122,52 +103,28 @@ def _find(layout: Layout, word: str) -> _Job:
     name = word if form_of(word) is not None else word + SUFFIX
     profile, _, plain = name.rpartition("/")
     if status is None:  # the status is not readable, or no coordinator runs: a coordinator will find the job
-        return _Job(Key(profile, plain))
+        return ControlledJob(Key(profile, plain))
     jobs = status.all_jobs
     for job in jobs:
         if job.job == word:
-            return _Job(Key(job.profile, job.name), word)
+            return ControlledJob(Key(job.profile, job.name), word)
     keys = [Key(job.profile, job.name) for job in jobs]
     if Key(profile, plain) in keys or (layout.inbox / profile / plain).exists():
-        return _Job(Key(profile, plain))
+        return ControlledJob(Key(profile, plain))
     finished = [item for item in status.published if word in (item.job, item.name) or name == item.name]
     if finished:
         raise InputError(f"{printable(word)} is finished: its answers are in {finished[-1].folder}")
     raise InputError(f"there is no unfinished job '{printable(word)}': obcd status lists them")
 
 
-def _control(layout: Layout, job: _Job, verb: ControlVerb, value: int, timeout: float) -> None:
-    file = Key(job.key.profile, control_name(job.key.name, verb, value))
-    pause_file = Key(job.key.profile, control_name(job.key.name, ControlVerb.PAUSE))
-    try:
-        if verb is ControlVerb.RESUME and _lies(layout, pause_file) and not is_running(layout):
-            take_back(layout, pause_file)
-            say(f"{job.label} continues when a coordinator runs ({START})")
-            return
-        put_control(layout, file, job.id)
-    except OSError as error:
-        raise InputError(f"{layout.inbox / file.profile / file.name} cannot be made: {error.strerror}") from None
-    if not is_running(layout):
-        say(f"no coordinator runs on {layout.root}: {file.name} stays in the inbox until one does ({START})")
-        return
-    _wait(layout, job, verb, file, monotonic() + timeout)
-
-
-def _wait(layout: Layout, job: _Job, verb: ControlVerb, file: Key, deadline: float) -> None:
-    began = time.time()
-    label = printable(f"{file.profile}/{file.name}" if file.profile else file.name)
-    while True:
-        status = find_view(layout) if is_running(layout) else None
-        why = _refusal(status, label, began)
-        if why:
-            take_back(layout, file)
-            raise InputError(f"{job.label}: {why}")
-        if _is_obeyed(layout, status, job, verb, file):
-            say(f"{job.label} {OUTCOMES[verb]}")
-            return
-        if monotonic() >= deadline:
-            raise TimedOutError(f"{job.label}: {file.name} is in the inbox and has no effect yet: see obcd status")
-        time.sleep(LOOK_SECONDS)
+def _control(layout: Layout, job: ControlledJob, verb: ControlVerb, value: int, timeout: float) -> None:
+    left = control_job(layout, job, verb, value, timeout)
+    if not left:
+        say(f"{job.label} {OUTCOMES[verb]}")
+    elif left.endswith(ControlVerb.PAUSE) and verb is ControlVerb.RESUME:
+        say(f"{job.label} continues when a coordinator runs ({START})")
+    else:
+        say(f"no coordinator runs on {layout.root}: {left} stays in the inbox until one does ({START})")
 
 
 #: {verb: the message when it has taken effect}
@@ -177,28 +134,3 @@ OUTCOMES = {
     ControlVerb.RESUME: "continues",
     ControlVerb.PRIORITY: "has its new priority",
 }
-
-
-def _refusal(status: View | None, label: str, began: float) -> str:
-    if status is None or status.updated <= began:
-        return ""
-    return next((item.why for item in status.waiting if item.file == label), "")
-
-
-def _is_obeyed(layout: Layout, status: View | None, job: _Job, verb: ControlVerb, file: Key) -> bool:
-    if verb is not ControlVerb.PAUSE:  # the coordinator removes it from the inbox once it has taken effect
-        return not _lies(layout, file)
-    if status is None:  # the status is not readable: that the file exists is all that is known
-        return _lies(layout, file)
-    return any(
-        item.state == JobState.PAUSED and (item.job == job.id if job.id else Key(item.profile, item.name) == job.key)
-        for item in status.all_jobs
-    )
-
-
-def _lies(layout: Layout, file: Key) -> bool:
-    try:
-        (layout.inbox / file.profile / file.name).lstat()
-    except FileNotFoundError:
-        return False
-    return True

@@ -31,7 +31,6 @@ from obcd.cli.common import (
 from obcd.clock import monotonic, wall
 from obcd.config.settings import Settings
 from obcd.core.request.keys.ignored_keys import describe_ignored, note_schema
-from obcd.core.request.rows import PLAIN, Reading
 from obcd.core.tables.file_format import form_of, stem_of
 from obcd.errors import AlreadyRunningError, ExitCode, InputError, ObcdError, UsageError
 from obcd.spool.folders.layout import Layout
@@ -261,8 +260,8 @@ def _attempts(load: _Load) -> Iterator[tuple[str, Callable[[], _Outcome]]]:
         profile=load.profile,
         settle_seconds=load.settings.spool.settle_seconds,
         max_line_bytes=limit,
-        reading=_reading(load.settings, load.profile),
-        accepts=_accepts(load.settings, load.profile),
+        reading=load.settings.reading_of(load.profile),
+        accepts=load.settings.accepts(load.profile),
     )
     for outcome in staging.submit(wall()):
         yield outcome.name, lambda outcome=outcome: outcome  # type: ignore[misc]
@@ -283,7 +282,7 @@ def _check_files(files: tuple[Path, ...]) -> None:
 
 def _drop(load: _Load, file: Path, limit: int) -> Submitted | record.Already:
     label = "standard input" if file == STDIN else str(file)
-    reading, accepts = _reading(load.settings, load.profile), _accepts(load.settings, load.profile)
+    reading, accepts = load.settings.reading_of(load.profile), load.settings.accepts(load.profile)
     target = find_target(load.layout.inbox, load.profile, _drop_name(load, file), reading, accepts)
     with _open(load, file) as reader:
         if not load.once:
@@ -299,15 +298,6 @@ def _drop_name(load: _Load, file: Path) -> str:
     if not load.name or form_of(load.name) is not None or form_of(file.name) is None:
         return load.name or file.name
     return load.name + file.name.removeprefix(stem_of(file.name))
-
-
-def _reading(settings: Settings, profile: str) -> Reading:
-    """Return how the lines of a profile are read; the defaults if this configuration does not have the profile."""
-    return settings.job_settings(profile).reading if not profile or profile in settings.profiles else PLAIN
-
-
-def _accepts(settings: Settings, profile: str) -> frozenset[str]:
-    return settings.accepts(profile) if not profile or profile in settings.profiles else frozenset()
 
 
 def drain(reader: IO[bytes], seconds: float) -> None:
@@ -338,7 +328,7 @@ def _open(load: _Load, file: Path) -> IO[bytes]:
 def _schema_notes(load: _Load) -> dict[str, int]:
     """Return the remarks about the schema of the profile, if this configuration has the profile."""
     found: dict[str, int] = {}
-    if not load.profile or load.profile in load.settings.profiles:
+    if load.settings.has_profile(load.profile):
         note_schema(found, load.settings.job_settings(load.profile))
     return found
 

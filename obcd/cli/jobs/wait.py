@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from obcd.cli.common import START, is_running, is_terminal, is_watched, say
+from obcd.client.watching.job_view import find_job
 from obcd.clock import monotonic
 from obcd.coordinator.view import JobView
 from obcd.errors import ExitCode, TimedOutError
 from obcd.spool.folders.layout import Layout
-from obcd.spool.outbox import publication, status_folders
+from obcd.spool.outbox import publication
 from obcd.spool.submit.dropping import Submitted
 from obcd.text import one_line, printable
 
 if TYPE_CHECKING:
-    from obcd.cli.bars import JobBar
+    from obcd.client.watching.bars import JobBar
 
 #: Seconds between checks of the outbox while waiting.
 LOOK_SECONDS = 0.5
@@ -50,19 +51,11 @@ def _wait_for(item: Submitted, layout: Layout, deadline: float | None, *, quiet:
                 break
             if deadline is not None and monotonic() >= deadline:
                 raise TimedOutError(_not_yet(item, layout, trouble))
-            job = _find_job(item, layout)
+            job = find_job(layout, item.drop_id, item.name, item.profile)
             trouble = printable(job.trouble) if job is not None else ""
             progress.show(job, trouble)
             time.sleep(LOOK_SECONDS)
     return _conclude(item, *found, quiet=quiet)
-
-
-def _find_job(item: Submitted, layout: Layout) -> JobView | None:
-    """Return the progress of the job, or None if it does not run or the version of its progress file is unknown."""
-    try:
-        return JobView.from_json(status_folders.find_progress(layout.outbox, item.drop_id, item.name, item.profile))
-    except ValueError:
-        return None
 
 
 def _not_yet(item: Submitted, layout: Layout, trouble: str) -> str:
@@ -105,7 +98,7 @@ class _Progress:
 
     def __enter__(self) -> _Progress:
         if self._is_shown:
-            from obcd.cli.bars import JobBar  # noqa: PLC0415 - rich takes 0.1 s to import; only terminals need it
+            from obcd.client.watching.bars import JobBar  # noqa: PLC0415 - rich takes 0.1 s to import; only terminals need it
 
             self._bar = JobBar(printable(self._item.name), self._item.prompts + self._item.bad)
             self._bar.start()

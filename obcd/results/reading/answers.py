@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from obcd.core.answer.openai.openai_response import to_record
@@ -76,6 +76,8 @@ class FailedLine(LeftOut):
 
     line: int  # line of the prompt file, from 1
     id: object = None  # the user's own
+    # all its keys, as read: {"class": "timeout", "message": "…", …}; for its user alone, because it may quote an answer
+    record: Mapping[str, object] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,7 @@ def _failure(file: str, number: int, record: dict[str, object]) -> FailedLine:
     reason = f"the request failed ({name})" if isinstance(name, str) and name.isidentifier() else "the request failed"
     if isinstance(attempts, int) and attempts > 0:
         reason += f" after {plural(attempts, 'attempt')}"
-    return FailedLine(_place(file, number, line), reason, line=line, id=record.get("id"))
+    return FailedLine(_place(file, number, line), reason, line=line, id=record.get("id"), record=record)
 
 
 def _place(file: str, number: int, line: int) -> str:

@@ -233,7 +233,8 @@ def _placed(item: Answer | LeftOut, failure: FailedLine, folder: PublishedFolder
         return failure
     place = f"{item.place}, line {failure.line} of {folder.name}"
     if not isinstance(item, Answer):
-        return replace(failure, place=place, reason=item.reason)
+        record = item.record if isinstance(item, FailedLine) else {}
+        return replace(failure, place=place, reason=item.reason, record=record)
     # A line without an id has its number as id, and the retry has numbered its lines from 1.
     has_own = item.request_id not in (item.line, f"line-{item.line}")
     known = {"line": failure.line, "id": item.request_id if has_own else failure.id}

@@ -261,6 +261,30 @@ class DropRecord:
         at, seen = self._last.get("at", "at a time that is not known"), self._last.get("evidence")
         return f"{seen} (seen at {at})" if seen else f"dropped at {at}"
 
+    @property
+    def drop_id(self) -> str:
+        """The id of the last drop; "" if another process made it."""
+        return self._last.get("drop_id", "")
+
+    @property
+    def sha256(self) -> str:
+        """The digest of the last drop's content; "" if another process made it."""
+        return self._last.get("sha256", "")
+
+    @property
+    def dropped_at(self) -> str:
+        """The time of the last step, e.g. `2026-11-22T03:00:01.250Z`."""
+        return self._last.get("at", "")
+
+    @property
+    def was_published(self) -> bool:
+        """Whether the result of the last drop was seen in the outbox."""
+        return "published" in self._last
+
+    def published(self, folder: Path) -> None:
+        """Record that the result was seen, so that it is known that it was removed when it is missing."""
+        self._write({**self._last, "published": str(folder)})
+
     def begin(self, target: Target) -> None:
         """Set the target of the following steps."""
         self._last = {"path": os.path.abspath(target.path)}

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import pytest
 
-from obcd.cli.bars import JobBar
 from obcd.cli.jobs import wait
+from obcd.client.watching.bars import JobBar
 from obcd.clock import wall
 from obcd.coordinator.jobs.running_job import idle_view
 from obcd.coordinator.view import JobState, JobView
@@ -61,7 +61,7 @@ class Bar(JobBar):
 
 @pytest.fixture(autouse=True)
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("obcd.cli.bars.JobBar", Bar)
+    monkeypatch.setattr("obcd.client.watching.bars.JobBar", Bar)
     monkeypatch.setattr(wait, "is_terminal", lambda: True)
     monkeypatch.setattr(wait, "LOOK_SECONDS", 0.01)
 

@@ -1,0 +1,1 @@
+"""The Python client: submit rows, wait for jobs, read their results, without the command line."""

@@ -1,0 +1,1 @@
+"""What a submitter asks of jobs that are there: control and retry."""

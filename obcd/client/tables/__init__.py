@@ -1,0 +1,1 @@
+"""Rows in, columns of answers out, for tables of any library."""

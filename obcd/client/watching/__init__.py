@@ -1,0 +1,1 @@
+"""Watch a job: what its coordinator shows, and how that is shown to a person."""
