@@ -7,13 +7,14 @@ MANIFEST := setup.cfg pyproject.toml
 # Tests start hundreds of processes: each would compile all of obcd first.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo unit golden coverage test test-engines real lint bench soak clean
+.PHONY: help demo unit golden coverage test test-engines test-web real lint bench soak clean
 help:
 	@echo "make demo    install, then run an example job with real inference on this machine's CPU"
 	@echo "make unit    install, then run the unit and property tests (a minute and a half)"
 	@echo "make coverage  the same with a report of the branches that they take; fails below the floor"
 	@echo "make test    install, then run the tests except engines, soak and bench (six minutes on two cores)"
 	@echo "make test-engines  install a CPU inference engine and Ray, then run the tests of the demo, of real inference, on Slurm and on Ray (fifteen minutes)"
+	@echo "make test-web  install what reads and shows obcd from outside, then run the tests of page, metrics, API and client with it (three minutes)"
 	@echo "make real OLLAMA=/path/to/ollama  hold obcd to your own Ollama, of any version, and print what differs (ten minutes)"
 	@echo "make golden  run what holds commands, files and sentences; OBCD_GOLDEN=write rewrites them"
 	@echo "make lint    ruff, mypy --strict and the import contract"
@@ -59,6 +60,14 @@ $(VENV)/test.stamp: $(VENV)/base.stamp
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
+# Programs of the system are not installed here: without chromium and promtool (apt-get install chromium prometheus), or
+# without npm, their tests are skipped with a sentence.
+$(VENV)/web.stamp: $(VENV)/test.stamp tests/web/npm_packages.py
+	@echo "installing what the tests of page, metrics, API and client need …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,test-web]'
+	@$(BIN)/python -m tests.web.npm_packages $(VENV)/npm
+	@touch $@
+
 $(VENV)/lint.stamp: $(VENV)/test.stamp
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
 	@touch $@
@@ -91,6 +100,9 @@ test: $(VENV)/test.stamp
 # packages of the system (apt-get install slurmctld slurmd slurm-client munge), and its tests are skipped without it.
 test-engines: $(VENV)/test.stamp $(VENV)/engine.stamp $(VENV)/ray.stamp
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m engine $(PYTEST_ARGS)
+
+test-web: $(VENV)/web.stamp
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m web $(PYTEST_ARGS)
 
 # One server at a time: two on the same cores slow each other to a quarter. So no -n, and nothing beside it.
 OLLAMA ?= $(OBCD_REAL_OLLAMA)
