@@ -29,6 +29,7 @@ TABLE_NAMES = {
     "Host": "host",
     "Cluster": "cluster",
     "Spool": "spool",
+    "Api": "api",
     "Profile": PROFILES,
 }
 

@@ -15,7 +15,7 @@ import click
 from obcd.cli.common import config_option, describe_slots, find_layout, read_local_settings, root_option
 from obcd.config.endpoints import Endpoint, misplaced_path
 from obcd.config.json_schema import configuration_schema
-from obcd.config.settings import Cluster, Host, Profile, Requests, Settings, Spool, Table
+from obcd.config.settings import Api, Cluster, Host, Profile, Requests, Settings, Spool, Table
 from obcd.config.tokens import with_tokens
 from obcd.core.endpoint.concurrency import FIRST
 from obcd.core.request.model_names import how_to_get
@@ -259,6 +259,7 @@ def _list_keys() -> None:
         "[requests]": Requests,
         "[host]": Host,
         "[cluster]": Cluster,
+        "[api]": Api,
         "[spool]": Spool,
         "[profiles.NAME]": Profile,
     }
@@ -266,7 +267,7 @@ def _list_keys() -> None:
         if heading:
             click.echo(f"\n{heading}")
         for name, field in model.model_fields.items():
-            is_table = name in ("requests", "host", "cluster", "spool", "profiles")
+            is_table = name in ("requests", "host", "cluster", "api", "spool", "profiles")
             if field.exclude or is_table:
                 continue
             if name == "ollama_instances":
