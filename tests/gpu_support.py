@@ -34,9 +34,9 @@ PORTS = range(20000, 32000)
 def card(index: int, **changes: Any) -> dict[str, Any]:
     """Return the description of one card; None for a value means that the card cannot tell it.
 
-    Keys: index, uuid, name, memory_mib, pci, and optional ones: used_mib, utilisation, temperature, power_watts, ecc,
-    throttle (NVML's mask), lost (True; "later": since NVML first saw it, so that it still has its name),
-    mig (`[{"number": 0, "uuid": "MIG-…"}]`).
+    Keys: index, uuid, name, memory_mib, pci, and optional ones: used_mib, utilisation, temperature, power_watts,
+    energy_joules, ecc, throttle (NVML's mask), lost (True; "later": since NVML first saw it, so that it still has its
+    name), mig (`[{"number": 0, "uuid": "MIG-…"}]`).
     """
     return {
         "index": index,
@@ -48,6 +48,7 @@ def card(index: int, **changes: Any) -> dict[str, Any]:
         "utilisation": 90 + index,
         "temperature": 60 + index,
         "power_watts": 300.5 + index,
+        "energy_joules": 1000.5 + index,
         "ecc": 0,
         "throttle": 0,
         **changes,

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 
@@ -17,14 +16,13 @@ from obcd.config.settings import Settings, Spool
 from obcd.coordinator.view import View
 from obcd.core.tables.file_format import is_delimiter
 from obcd.errors import ConfigurationError, UsageError
-from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
+from obcd.spool.folders.status_file import is_running, read_status
 from obcd.text import plural, printable
 
-#: Age of a status in seconds above which no coordinator is running.
-STALE_SECONDS = 10.0
-#: The same for a status that comes over a file system, which may show it late (nfs(5): acregmax).
-SHARED_STALE_SECONDS = 75.0
+#: Names of other modules that commands find here too.
+__all__ = ["is_running", "read_status"]
+
 #: The commands that start a coordinator, by hand and as a unit.
 START = "obcd up, or systemctl start obcd-coordinator"
 
@@ -107,40 +105,6 @@ def one_delimiter(given: str) -> str:
     if not is_delimiter(delimiter):
         raise UsageError("--delimiter takes one character, such as ; or \\t")
     return delimiter
-
-
-def read_status(layout: Layout) -> Any:
-    """Return the newest status of a spool's coordinator, which may run inside a Slurm job on another machine.
-
-    Raises:
-        OSError, ValueError: If there is none that can be read.
-    """
-    try:
-        shared = disk.read_json(layout.shared_status)
-    except (OSError, ValueError):
-        return disk.read_json(layout.status)
-    try:
-        return max(shared, disk.read_json(layout.status), key=_updated)
-    except (OSError, ValueError):
-        return shared
-
-
-def _updated(document: Any) -> float:
-    try:
-        return float(document["updated"])
-    except (KeyError, TypeError, ValueError):
-        return 0.0
-
-
-def is_running(layout: Layout) -> bool:
-    """Return whether a coordinator runs on a spool; True where this user may not read its status."""
-    try:
-        limit = SHARED_STALE_SECONDS if os.path.exists(layout.shared_status) else STALE_SECONDS
-        return time.time() - float(read_status(layout)["updated"]) <= limit
-    except PermissionError:
-        return True
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
 
 
 def find_view(layout: Layout) -> View | None:

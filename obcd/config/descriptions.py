@@ -30,6 +30,7 @@ TABLE_NAMES = {
     "Cluster": "cluster",
     "Spool": "spool",
     "Api": "api",
+    "Page": "page",
     "Profile": PROFILES,
 }
 

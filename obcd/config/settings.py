@@ -317,6 +317,26 @@ class Api(Table):
     keep_days: float = Field(30.0, gt=0, le=36500)
 
 
+class Page(Table):
+    """`[page]`: the status page; read by `obcd page`.
+
+    Attributes:
+        socket: Path of its unix socket; None: in the runtime folder of the page.
+        socket_group: The group whose members may connect there.
+        tcp_port: The port of TCP; None: no TCP.
+        tcp_bind: The address of TCP.
+        allowed_hosts: Names by which browsers may ask for the page, beside those of this machine.
+        show_names: Whether names of jobs and submitters are shown.
+    """
+
+    socket: str | None = Field(None, min_length=1)
+    socket_group: str = Field("obcd", min_length=1)
+    tcp_port: int | None = Field(None, ge=1, le=65535)
+    tcp_bind: str = Field("127.0.0.1", min_length=1)
+    allowed_hosts: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), strict=False)
+    show_names: bool = True
+
+
 def _says_none(key: str, value: object) -> bool:
     return key in NONE and type(value) is type(NONE[key]) and value == NONE[key]
 
@@ -427,6 +447,7 @@ class Settings(Table):
     host: Host = Host()
     cluster: Cluster = Cluster()
     api: Api = Api()
+    page: Page = Page()
     profiles: dict[ProfileName, Profile] = {}
     # Set by `load_settings` alone: no key of a file has these names.
     source: Path | None = Field(None, exclude=True, validation_alias="\0source")

@@ -133,6 +133,7 @@ def _loop(
     while True:
         now = monotonic()
         pause = coordinator.tick(now)
+        coordinator.counters.on_tick(monotonic() - now)
         if each_turn is not None and each_turn(now):
             return True
         signals.collect()

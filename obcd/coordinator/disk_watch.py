@@ -17,7 +17,7 @@ import threading
 from pathlib import Path
 
 from obcd.clock import monotonic
-from obcd.spool.folders.disk_space import FULL, Ballast, Space, ballast_bytes, find_shortage, read_space
+from obcd.spool.folders.disk_space import FULL, Ballast, Space, ballast_bytes, find_shortage, least_bytes, read_space
 from obcd.text import duration, printable
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,9 @@ class DiskWatch:
         self._thread: threading.Thread | None = None
         #: Why no work is started at present, as of the last tick; "" when there is free space.
         self.trouble = ""
+        #: Free space, and the space below which work pauses, as of the last check; None before it.
+        self.free_bytes: int | None = None
+        self.min_free_bytes: int | None = None
 
     def start(self) -> None:
         """Check the disk, then keep checking it in a thread: a disk that hangs must not block the main loop."""
@@ -136,6 +139,7 @@ class DiskWatch:
             space = read_space(self._root)
         except OSError as error:
             return f"the filesystem of {printable(str(self._root))} does not answer: {error.strerror}"
+        self.free_bytes, self.min_free_bytes = space.free, least_bytes(space, self._min_free)
         size = ballast_bytes(space)
         owed = 0 if self._has_no_ballast else max(0, size - self._ballast.size())
         is_short = bool(self._shortage)

@@ -13,7 +13,7 @@ import logging
 import os
 import struct
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from obcd.coordinator.disk_watch import DiskWatch
 from obcd.coordinator.endpoints.changes import compare, describe
 from obcd.coordinator.endpoints.endpoint_set import AttemptFailed, Endpoints, RequestAnswered, RequestEvent
 from obcd.coordinator.endpoints.host_registry import HostRegistry
+from obcd.coordinator.endpoints.local_cards import default_folders, read_cards
 from obcd.coordinator.endpoints.state_messages import describe_shortage
 from obcd.coordinator.inbox_watch import InboxWatch
 from obcd.coordinator.intake.control_files import ControlFiles
@@ -36,9 +37,10 @@ from obcd.coordinator.jobs.recorder import Entry, Recorder
 from obcd.coordinator.jobs.retention_sweeps import Sweeper
 from obcd.coordinator.jobs.running_job import RunningJob
 from obcd.coordinator.loop_waits import TickPacing, Waker
+from obcd.coordinator.metering.counters import CounterSet
 from obcd.coordinator.observer import Observer
 from obcd.coordinator.spool_setup import open_profiles, open_spool, open_to_api
-from obcd.coordinator.view import DaemonState, LiveView, ReloadView, WaitingView
+from obcd.coordinator.view import DaemonState, LiveView, ReloadView, WaitingView, WaitReason
 from obcd.core.answer.counts import Counts
 from obcd.core.answer.record_codec import encode
 from obcd.core.endpoint.faults import Fault, Remedy, model_missing, weights_missing
@@ -47,6 +49,7 @@ from obcd.core.scheduling.leases import Lease
 from obcd.core.scheduling.missing_models import MissingModel
 from obcd.core.scheduling.scheduler import Scheduler
 from obcd.errors import InputError
+from obcd.hosts.record import CardReading
 from obcd.spool.folders.layout import Layout, SpoolLock
 from obcd.spool.folders.mounts import LOCAL_ROOT, Mount, doubt_root, read_mount
 from obcd.spool.inbox.arrivals import Key
@@ -119,16 +122,20 @@ class Coordinator:
         self._inbox_watch = InboxWatch(self._watched_folders(), self._waker)
         self._disk_watch = DiskWatch(layout.root, settings.spool.min_free_bytes)
         self._recorder = Recorder(layout.jobs, self._waker, self._disk_watch)
+        self.counters = CounterSet(wall())
         self.jobs = Jobs(
             layout,
             self.endpoints,
             self._recorder,
             self._clerks,
             self._progress_folders,
+            self.counters,
             counts=takes_drops,
         )
         self._intake = DropIntake(settings, layout, self._intake_clerks, self.jobs.job_index)
         self._control_files = ControlFiles(layout, self.jobs, self._outbox_clerks)
+        #: The readings of the cards of this machine.
+        self._cards: tuple[CardReading, ...] = ()
         #: The mount of the root, None if it cannot be determined.
         self._mount: Mount | None = None
         self._housekeeping_at = 0.0
@@ -280,12 +287,14 @@ class Coordinator:
             hosts=self._hosts.views,
             pulls=self.endpoints.fetcher.views(),
             settling=tuple(printable(key.name) for key in self._intake.settling[:MOST_SETTLING]),
-            waiting=tuple(
-                WaitingView(file=printable(f"{key.profile}/{key.name}" if key.profile else key.name), why=why)
-                for key, why in self._waiting().items()
-            ),
+            waiting=tuple(self._waiting_views()),
             rejected=tuple(self._intake.rejected),
             published=tuple(item.view() for item in self.jobs.published),
+            requests_waiting=max(0, self.jobs.requests_left(unfinished) - self.endpoints.in_flight),
+            free_bytes=self._disk_watch.free_bytes,
+            min_free_bytes=self._disk_watch.min_free_bytes,
+            cards=self._cards,
+            counters=self.counters.view(),
             processes={
                 **self.endpoints.pool.pids(),
                 **self._hosts.pids,
@@ -305,6 +314,13 @@ class Coordinator:
     def _waiting(self) -> dict[Key, str]:
         """Return the files of the inbox that are not accepted or have no effect, and why."""
         return {**self._intake.waiting, **self._control_files.waiting}
+
+    def _waiting_views(self) -> Iterator[WaitingView]:
+        controls = self._control_files.waiting
+        for key, why in self._waiting().items():
+            file = printable(f"{key.profile}/{key.name}" if key.profile else key.name)
+            reason = WaitReason.CONTROL if key in controls else self._intake.wait_reason(key)
+            yield WaitingView(file=file, why=why, reason=reason)
 
     def _obstacle(self) -> str:
         """Return why no request can be sent at present, whatever the job; "" when one can."""
@@ -431,6 +447,7 @@ class Coordinator:
         self._look_at_inbox()
         if self._takes_drops:
             self._sweeper.tick(now)
+            self._cards = read_cards(default_folders(self.layout.runtime))
         self.endpoints.fetch(self.settings, now)
         self._fail_unservable(now)
         self._record(self.endpoints.replace_frozen(now), now)
@@ -514,8 +531,9 @@ class Coordinator:
             job.tokens.add(answer.counts.eval_tokens, now)
             if answer.counts.grouped == 0 or answer.counts.seconds:  # the first of a group has the seconds of its call
                 self._pacing.on_answer(answer.counts.seconds)
+            self.counters.on_attempt()
         self._observer.on_answer(job.header, lease, answer)
-        return job.entry(lease.ordinal, answer.record, answer.counts)
+        return job.entry(lease.ordinal, answer.record, answer.counts, lease.signature)
 
     def _on_failed(self, event: AttemptFailed) -> None:
         lease, fault, is_final = event.lease, event.fault, event.is_final
@@ -533,6 +551,7 @@ class Coordinator:
             extra={"action": "request_failed" if is_final else "attempt_failed", "job": lease.job, "line": line}
             | {"endpoint": lease.endpoint, "fault": fault.kind},
         )
+        self.counters.on_attempt("" if is_final else fault.kind)
         if is_final:
             self._record_failure(job, lease.ordinal, line, fault, lease)
             if fault.is_refusal:
@@ -555,7 +574,8 @@ class Coordinator:
         if lease is not None and fault.remedy is Remedy.NEVER and not (fault.costs_attempt or fault.reached_model):
             attempts -= 1  # refused before it was sent
         failure = fault.failure(ordinal, line, attempts, endpoint)
-        self._recorder.add(job.entry(ordinal, encode(failure), Counts.of(failure)))
+        signature = lease.signature if lease is not None else 0
+        self._recorder.add(job.entry(ordinal, encode(failure), Counts.of(failure), signature, fault.kind))
         self._observer.on_failure(job.header, lease, line, fault)
 
     def _count_recorded(self, now: float) -> None:
@@ -564,8 +584,8 @@ class Coordinator:
             job = self.jobs.running.get(entry.job)
             if job is None:  # abandoned meanwhile
                 continue
-            job.counts.add(entry.counts)
-            job.answers.add(entry.counts.done, now)
+            job.on_recorded(entry, now)
+            self.counters.on_recorded(entry.counts, entry.model, entry.failure)
             if job.counts.done >= job.header.requests:
                 complete.add(entry.job)
         for name in complete:

@@ -14,8 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from obcd.coordinator.metering.counters import CountersView
 from obcd.core.documents import LEFT_OUT_IF_NONE, UNWRITTEN, Document
 from obcd.core.endpoint.health import EndpointState
+from obcd.hosts.record import CardReading
 
 FORMAT = 1
 
@@ -39,6 +41,16 @@ class JobState(StrEnum):
     QUARANTINED = "QUARANTINED"  # set aside, because it crashed the coordinator repeatedly
 
 
+class WaitReason(StrEnum):
+    """Why a file of the inbox is not accepted, or has no effect."""
+
+    FILE = "file"  # the file itself: its name, its type, its permissions
+    PROFILE = "profile"  # its profile is no longer in the configuration
+    LIMIT = "limit"  # its submitter has as much in work as the limits of [spool] allow
+    DISK = "disk"  # there is too little free space
+    CONTROL = "control"  # it is a control file of no effect
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobView(Document):
     """A job that is not published.
@@ -54,6 +66,7 @@ class JobView(Document):
         context: Its context lengths, e.g. `num_ctx 4096 for 9912 requests, 16384 for 88`; "" for the configured one.
         total, done, failed, cut_short, empty: Number of requests: all, with a recorded result, with a failure as
             result, with a response that reached num_predict, with a response that says nothing.
+        failed_by_class: `{class: number of requests with such a failure}`.
         tokens_per_second, requests_per_second: The present rates; 0 while the job is not running.
         work_seconds: Seconds of server work in its results, without the wait for a slot of the server.
         prompt_eval_seconds: Seconds of it in which prompts were evaluated.
@@ -77,6 +90,7 @@ class JobView(Document):
     total: int
     done: int = 0
     failed: int = 0
+    failed_by_class: Mapping[str, int] = field(default_factory=dict)
     cut_short: int = 0
     empty: int = 0
     tokens_per_second: float = 0.0
@@ -121,6 +135,8 @@ class EndpointView(Document):
         answered, faults: Number of attempts with a response and with a fault, counted from the start.
         tokens_per_second: The present rate.
         left_out: The work that it does not get, and why, for people.
+        host: The host in its URL.
+        digests: `{model: the characters of its digest that count}`, of its models.
     """
 
     name: str
@@ -137,6 +153,8 @@ class EndpointView(Document):
     faults: int
     tokens_per_second: float
     left_out: tuple[str, ...] = ()
+    host: str = ""
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +170,7 @@ class HostView(Document):
         endpoints: The names of its endpoints that are used.
         seconds_left: Until its allocation ends; None: it has no end.
         why: Why it, or some of its endpoints, are not used, for people; "" if all are.
+        cards: The readings of its cards.
     """
 
     name: str
@@ -162,6 +181,7 @@ class HostView(Document):
     endpoints: tuple[str, ...] = ()
     seconds_left: float | None = None
     why: str = ""
+    cards: tuple[CardReading, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,10 +195,15 @@ class PullView(Document):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingView(Document):
-    """A file of the inbox, as `profile/name`, that is not accepted or has no effect, and why."""
+    """A file of the inbox, as `profile/name`, that is not accepted or has no effect, and why.
+
+    Attributes:
+        reason: A `WaitReason`.
+    """
 
     file: str
     why: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +267,11 @@ class View(Document):
         settling: Names of files in the inbox that are settling.
         rejected, published: The last ones.
         processes: `{clerk or endpoint: process id, None while it does not run}`.
+        requests_waiting: Requests without a result that are not in flight, of all jobs that are not paused.
+        free_bytes, min_free_bytes: Free space on the filesystem of the root, and the space below which obcd pauses;
+            None while it is not known.
+        cards: The readings of the cards of the coordinator's machine, if servers of obcd run there.
+        counters: What metrics show as counters.
     """
 
     format: int = FORMAT
@@ -269,6 +299,11 @@ class View(Document):
     rejected: tuple[RejectedView, ...] = ()
     published: tuple[PublishedView, ...] = ()
     processes: Mapping[str, int | None] = field(default_factory=dict)
+    requests_waiting: int = 0
+    free_bytes: int | None = None
+    min_free_bytes: int | None = None
+    cards: tuple[CardReading, ...] = ()
+    counters: CountersView = field(default_factory=CountersView)
 
     @property
     def all_jobs(self) -> tuple[JobView | FurtherJobView, ...]:

@@ -25,7 +25,7 @@ Reader = Callable[[object], object]
 class Document:
     """Base class of a dataclass that is an object of a JSON file; it has at least two fields.
 
-    Supported field types: str, bool, int, float, documents, `tuple[X, ...]`, `Mapping[str, X]`, `X | None`, and object
+    Supported field types: str, bool, int, float, a document, `tuple[X, ...]`, `Mapping[str, X]`, `X | None`, and object
     for any value.
     """
 
@@ -37,6 +37,8 @@ class Document:
         document: dict[str, object] = dict(zip(shape.names, shape.values(self), strict=True))
         for name in shape.nested:
             document[name] = [item.to_json() for item in getattr(self, name)]
+        for name in shape.single:
+            document[name] = getattr(self, name).to_json()
         for name in shape.optional:
             if document[name] is None:
                 del document[name]
@@ -61,12 +63,13 @@ class Document:
 class _Shape:
     """The written fields of a document: a getter of all values, the names of all fields, and the names of some kinds.
 
-    `nested` names those that are tuples of documents.
+    `nested` names those that are tuples of documents, `single` those that are one document.
     """
 
     names: tuple[str, ...]
     values: Callable[[object], tuple[object, ...]]
     nested: tuple[str, ...]
+    single: tuple[str, ...]
     optional: tuple[str, ...]
     required: frozenset[str]
     readers: Mapping[str, Reader]
@@ -90,6 +93,7 @@ def _make_shape(kind: type) -> _Shape:
         names=names,
         values=attrgetter(*names),
         nested=tuple(name for name in names if any(map(_is_document, get_args(hints[name])))),
+        single=tuple(name for name in names if _is_document(hints[name])),
         optional=tuple(item.name for item in written if item.metadata.get("left_out_if_none")),
         required=frozenset(item.name for item in written if item.default is MISSING is item.default_factory),
         readers={name: _reader(hints[name]) for name in names},

@@ -43,6 +43,7 @@ MAX_TEXT, MAX_SECONDS = 200, 1e12
 #: Readings of a card that a record has under the same name.
 _SAME_READINGS = (
     "uuid", "index", "is_lost", "memory_used_bytes", "memory_total_bytes", "temperature_celsius", "power_watts",
+    "energy_joules",
 )  # fmt: skip
 #: The networks of endpoints (RFC 1918, RFC 4193): prompts never leave them. Loopback is a matter of trust.
 PRIVATE = tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))
@@ -86,6 +87,9 @@ class CardReading(Document):
         utilization: Share of the last moment in which it computed, 0 to 1.
         temperature_celsius: Of the chip.
         power_watts: Drawn now.
+        energy_joules: Used since its driver was loaded.
+        xid_errors: Number of faults (Xid) that the driver reported since the host's watch started.
+        last_xid: The code of the last one.
     """
 
     uuid: str
@@ -97,18 +101,29 @@ class CardReading(Document):
     memory_total_bytes: int | None = None
     temperature_celsius: int | None = None
     power_watts: float | None = None
+    energy_joules: float | None = None
+    xid_errors: int = 0
+    last_xid: int | None = None
 
     @classmethod
-    def of(cls, readings: Mapping[str, Any], name: str) -> CardReading:
+    def of(cls, readings: Mapping[str, Any], name: str, xids: Mapping[str, Any] | None = None) -> CardReading:
         """Return the readings of a card as a record has them.
 
         Args:
             readings: The fields of `obcd.host.cards.card.Readings`, as in the file of the watch.
             name: The product's.
+            xids: Its entry in `xid_counts` of the same file, if it has one.
         """
         percent = readings.get("utilisation_percent")
-        same = {key: readings[key] for key in _SAME_READINGS}
-        return cls(name=name, utilization=None if percent is None else percent / 100, **same)
+        same = {key: readings.get(key) for key in _SAME_READINGS}
+        count = xids or {"count": 0, "last": None}
+        return cls(
+            name=name,
+            utilization=None if percent is None else percent / 100,
+            xid_errors=count["count"],
+            last_xid=count["last"],
+            **same,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,11 +165,8 @@ def encode_record(record: HostRecord) -> bytes:
     return raw
 
 
-def parse_record(raw: bytes, *, with_cards: bool = True) -> HostRecord:
+def parse_record(raw: bytes) -> HostRecord:
     """Read the content of a record's file; time and memory are linear in its size.
-
-    Args:
-        with_cards: Whether the cards are read, which are only for people.
 
     Raises:
         ValueError: If it is not a valid record; the message is the reason.
@@ -168,8 +180,6 @@ def parse_record(raw: bytes, *, with_cards: bool = True) -> HostRecord:
     number = document.get("format") if isinstance(document, dict) else None
     if type(number) is int and number > RECORD_FORMAT:
         raise ValueError("its format is that of a newer obcd: update obcd on the coordinator's machine")
-    if not with_cards and isinstance(document, dict):
-        document.pop("cards", None)
     try:
         record = HostRecord.from_json(document)
     except RecursionError:  # a fault quotes the value, which may be nested as deep as JSON may be

@@ -24,6 +24,7 @@ from obcd.config.settings import (
     Cluster,
     Host,
     Instance,
+    Page,
     Profile,
     Requests,
     Settings,
@@ -70,6 +71,7 @@ TABLES: dict[str, tuple[str, str]] = {
     "cluster": ("[cluster]", "The hosts that register themselves, beside the endpoints of `[ollama_instances]`."),
     "api": ("[api]", "OpenAI's Files and Batches over HTTP: what `obcd api` and the coordinator read."),
     "spool": ("[spool]", "Where files lie, when a file is complete, and how long results are kept."),
+    "page": ("[page]", "The status page: `obcd page`."),
     "profiles": (
         "[profiles.NAME]",
         f"What jobs in the folder `inbox/NAME/` use; a key left out comes from the top level.\n\n{PROFILE}",
@@ -83,6 +85,7 @@ MODELS: dict[str, type[Table]] = {
     "cluster": Cluster,
     "api": Api,
     "spool": Spool,
+    "page": Page,
     "profiles": Profile,
 }
 #: {key: its type}, where a validator knows more than the JSON Schema of its field does

@@ -201,6 +201,10 @@ def nvmlDeviceGetPowerUsage(handle: Any) -> int:
     return int(_known(_card(handle).get("power_watts")) * 1000)
 
 
+def nvmlDeviceGetTotalEnergyConsumption(handle: Any) -> int:
+    return int(_known(_card(handle).get("energy_joules")) * 1000)
+
+
 def nvmlDeviceGetTotalEccErrors(handle: Any, errorType: int, counterType: int) -> int:
     assert (errorType, counterType) == (NVML_MEMORY_ERROR_TYPE_UNCORRECTED, NVML_VOLATILE_ECC)
     return int(_known(_card(handle).get("ecc")))

@@ -1,4 +1,4 @@
-"""Fetch the npm packages of the browser tests, each of one version and checksum: `python -m tests.web.npm_packages DIR`.
+"""Fetch the npm packages of the browser tests, each pinned: `python -m tests.web.npm_packages DIR`.
 
 npm only packs and unpacks here: no script of a package runs, and nothing that a package depends on is fetched.
 """

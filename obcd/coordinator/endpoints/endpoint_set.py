@@ -24,7 +24,7 @@ from obcd.coordinator.view import EndpointView
 from obcd.core.endpoint.faults import Fault, host_gone, worker_lost
 from obcd.core.endpoint.health import EndpointState
 from obcd.core.endpoint.rates import Rate
-from obcd.core.request.records import JobSettings
+from obcd.core.request.records import JobSettings, plain_model
 from obcd.core.scheduling.leases import Lease
 from obcd.core.scheduling.scheduler import Scheduler
 from obcd.core.scheduling.weights import shorten
@@ -341,6 +341,8 @@ class Endpoints:
             faults=figures.faults,
             tokens_per_second=round(figures.tokens.per_second(now), 1),
             left_out=tuple(left_out),
+            host=item.host,
+            digests={plain_model(model): digest for model, digest in shorten(figures.digests).items()},
         )
 
     def facts(self) -> dict[str, EndpointFacts]:

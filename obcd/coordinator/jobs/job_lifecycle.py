@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import stat
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -25,6 +25,7 @@ from obcd.coordinator.jobs.progress_folders import ProgressFolders
 from obcd.coordinator.jobs.quarantine import Quarantine
 from obcd.coordinator.jobs.recorder import Recorder
 from obcd.coordinator.jobs.running_job import RunningJob, idle_view, time_to_go
+from obcd.coordinator.metering.counters import CounterSet
 from obcd.coordinator.observer import Published
 from obcd.coordinator.view import FurtherJobView, JobState, JobView
 from obcd.core.endpoint.rates import Rate
@@ -74,10 +75,12 @@ class Jobs:
         recorder: Recorder,
         clerks: tuple[ClerkPair, ClerkPair],
         progress_folders: ProgressFolders,
+        counters: CounterSet,
         *,
         counts: bool = True,
     ) -> None:
         self._layout = layout
+        self._counters = counters
         self._endpoints = endpoints
         self._scheduler = endpoints.scheduler
         self._recorder = recorder
@@ -184,6 +187,15 @@ class Jobs:
                 view = FurtherJobView(job=job, profile=header.profile, name=header.name, state=state)
             self._further_views[job] = view
         return tuple(self._further_views.values())
+
+    def requests_left(self, jobs: Iterable[JobHeader]) -> int:
+        """Return the number of requests without a result of those of these jobs that are not paused."""
+        left = 0
+        for header in jobs:
+            if not self.is_paused(header.id):
+                running = self.running.get(header.id)
+                left += header.requests - (running.counts.done if running is not None else 0)
+        return left
 
     def eta_seconds(self) -> float | None:
         """Return the seconds until all jobs in progress are done; paused jobs do not count."""
@@ -294,7 +306,9 @@ class Jobs:
         backlog.weights = None if header.settings.digest == "any" else dict(outcome.replay.weights)
         backlog.has_cache = header.settings.cache
         backlog.may_share = not header.asks  # OpenAI's form reports the tokens of each line
-        running = RunningJob(header, backlog, outcome.replay.counts, Rate(now), Rate(now), outcome.times)
+        replay = outcome.replay
+        failures = dict(replay.failures)
+        running = RunningJob(header, backlog, replay.counts, Rate(now), Rate(now), outcome.times, failures=failures)
         if self.controls(header.id).canceller is not None:
             running.move(JobState.CANCELLED)
         elif self.is_paused(header.id):
@@ -410,6 +424,7 @@ class Jobs:
         if running.counts.done < running.header.requests and not is_cut_short:
             return
         running.move(JobState.COMPLETE)
+        self._counters.on_complete(running.header.requests - running.counts.done)
         self._scheduler.remove_job(job)
         self._recorder.close_job(job)
         self.publish(job)

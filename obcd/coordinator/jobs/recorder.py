@@ -22,11 +22,19 @@ GATHER_SECONDS, RETRY_SECONDS = 0.025, 1.0
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One result to be written: its record, and what it adds to the job's counts once it is on disk."""
+    """One result to be written: its record, and what it adds to counts once it is on disk.
+
+    Attributes:
+        counts: Its part of the counts of its job.
+        model: The canonical name of its model, "" if it has none.
+        failure: Its class, if it is a failure; else "".
+    """
 
     job: str
     record: bytes
     counts: Counts
+    model: str = ""
+    failure: str = ""
 
 
 class Recorder:

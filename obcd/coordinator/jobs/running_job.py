@@ -36,15 +36,29 @@ class RunningJob:
     tokens: Rate  # generated tokens per second
     times: Sequence[int] | None = None  # by ordinal, how many requests share its result; None: one each
     state: JobState = JobState.RUNNING
+    failures: dict[str, int] = field(default_factory=dict)  # {class: number of recorded failures}
     trouble: str = ""
     held: str = ""  # why obcd itself has paused it
     refusals: RefusalCount = field(default_factory=RefusalCount)
     lacks_room: bool = False  # its results could not be published because there was no free space
     shown_at: float = field(default=-1e9)  # when its progress was last shown
 
-    def entry(self, ordinal: int, record: bytes, counts: Counts) -> Entry:
-        """Return a result to be written to disk; it counts once for each of the equal requests that share it."""
-        return Entry(self.header.id, record, counts.times(self.lines_of(ordinal)))
+    def entry(self, ordinal: int, record: bytes, counts: Counts, signature: int = 0, failure: str = "") -> Entry:
+        """Return a result to be written to disk; it counts once for each of the equal requests that share it.
+
+        Args:
+            signature: The number of its signature.
+            failure: Its class, if it is a failure.
+        """
+        model = self.header.signatures[signature].model if self.header.signatures else ""
+        return Entry(self.header.id, record, counts.times(self.lines_of(ordinal)), model, failure)
+
+    def on_recorded(self, entry: Entry, now: float) -> None:
+        """Count a result that is on disk."""
+        self.counts.add(entry.counts)
+        self.answers.add(entry.counts.done, now)
+        if entry.failure:
+            self.failures[entry.failure] = self.failures.get(entry.failure, 0) + entry.counts.failures
 
     def lines_of(self, ordinal: int) -> int:
         """Return how many equal requests share the result of one."""
@@ -78,6 +92,7 @@ class RunningJob:
             idle_view(self.header, self.state, self.trouble or self.held or obstacle, self.backlog.rank.among_own),
             done=counts.done,
             failed=counts.failures,
+            failed_by_class=dict(self.failures),
             cut_short=counts.cut_short,
             empty=counts.empty,
             tokens_per_second=round(self.tokens.per_second(now), 1) if is_going else 0.0,

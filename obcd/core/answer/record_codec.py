@@ -94,8 +94,8 @@ def ordinal_of(record: bytes) -> int:
     return int(found[1]) if found else decode(record).ordinal
 
 
-def decode_counts(record: bytes) -> tuple[int, Counts, tuple[str, str] | None]:
-    """Return the ordinal of a result, its part of the counts, and its weights.
+def decode_counts(record: bytes) -> tuple[int, Counts, tuple[str, str] | None, str]:
+    """Return the ordinal of a result, its part of the counts, its weights, and the class of a failure (else "").
 
     A ledger of a million records is replayed before any request is sent: decoding each fully takes half as long again.
 
@@ -123,7 +123,8 @@ def decode_counts(record: bytes) -> tuple[int, Counts, tuple[str, str] | None]:
         if cached_tokens is not None:
             counts.evaluated_tokens, counts.cached_tokens = read - cached_tokens, cached_tokens
         weights = found.get("weights")
-        return found["ordinal"], counts, weights and (weights[0], weights[1])
+        kind = str(found["class"]) if has_failed else ""
+        return found["ordinal"], counts, weights and (weights[0], weights[1]), kind
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         raise _not_a_record() from None
 

@@ -66,6 +66,7 @@ class Readings:
         utilisation_percent: Share of the last moment in which it computed, 0 to 100.
         temperature_celsius: Of the chip.
         power_watts: Drawn now.
+        energy_joules: Used since the driver was loaded; NVIDIA's cards from Volta on count it.
         ecc_uncorrected: Memory errors since the driver was loaded that ECC could not correct.
         throttle: Why its clocks are reduced; values of `THROTTLE_REASONS`.
     """
@@ -78,6 +79,7 @@ class Readings:
     memory_total_bytes: int | None = None
     temperature_celsius: int | None = None
     power_watts: float | None = None
+    energy_joules: float | None = None
     ecc_uncorrected: int | None = None
     throttle: tuple[str, ...] = ()
 

@@ -85,6 +85,7 @@ class _Nvml(Protocol):
     def nvmlDeviceGetMaxMigDeviceCount(self, handle: object, /) -> int: ...
     def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: object, number: int, /) -> object: ...
     def nvmlDeviceGetPowerUsage(self, handle: object, /) -> int: ...
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: object, /) -> int: ...
     def nvmlDeviceGetUtilizationRates(self, handle: object, /) -> _Utilisation: ...
     def nvmlDeviceGetTemperature(self, handle: object, sensor: int, /) -> int: ...
     def nvmlDeviceGetTotalEccErrors(self, handle: object, kind: int, counter: int, /) -> int: ...
@@ -203,7 +204,8 @@ def _read(nvml: _Nvml, index: int, card: object, device: object) -> dict[str, Re
 def _queried(nvml: _Nvml, index: int, uuid: str, card: object, device: object) -> Readings:
     """Read memory and load from an instance, and all other values from its card."""
     memory = _asked(nvml, lambda: nvml.nvmlDeviceGetMemoryInfo(device))
-    power = _asked(nvml, lambda: nvml.nvmlDeviceGetPowerUsage(card))
+    power = _asked(nvml, lambda: nvml.nvmlDeviceGetPowerUsage(card))  # milliwatts
+    energy = _asked(nvml, lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(card))  # millijoules
     uncorrected, volatile = nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC
     return Readings(
         uuid=uuid,
@@ -213,6 +215,7 @@ def _queried(nvml: _Nvml, index: int, uuid: str, card: object, device: object) -
         memory_total_bytes=memory.total if memory else None,
         temperature_celsius=_asked(nvml, lambda: nvml.nvmlDeviceGetTemperature(card, nvml.NVML_TEMPERATURE_GPU)),
         power_watts=None if power is None else power / 1000,
+        energy_joules=None if energy is None else energy / 1000,
         ecc_uncorrected=_asked(nvml, lambda: nvml.nvmlDeviceGetTotalEccErrors(card, uncorrected, volatile)),
         throttle=throttle_words(_asked(nvml, lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(card))),
     )

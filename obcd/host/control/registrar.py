@@ -165,8 +165,10 @@ class Registrar:
 
     def _cards(self, document: Mapping[str, Any]) -> list[CardReading]:
         names = {server.pin: server.card for server in self._plan.servers}
-        readings = document.get("cards", {})
-        return [CardReading.of(readings[uuid], name) for uuid, name in names.items() if uuid in readings]
+        readings, xids = document.get("cards", {}), document.get("xid_counts", {})
+        return [
+            CardReading.of(readings[uuid], name, xids.get(uuid)) for uuid, name in names.items() if uuid in readings
+        ]
 
 
 def run(

@@ -41,6 +41,7 @@ class ReadingShown(TypedDict, total=False):
     memory_total_bytes: int | None
     temperature_celsius: int | None
     power_watts: float | None
+    energy_joules: float | None
     ecc_uncorrected: int | None
     throttle: Sequence[str]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from obcd.clock import monotonic, timestamp, wall
@@ -31,17 +31,27 @@ class Xid:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class XidCount:
+    """The number of a card's faults since the reader was made, and the code of the last one."""
+
+    count: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CardReport:
     """One report of the driver.
 
     Attributes:
         readings: {UUID: readings}; {} if the cards are unknown.
         at: When the reading began, in monotonic seconds.
+        xids: The last ones; `xid_counts` has the number of all, and the last code, of each card that had one.
     """
 
     at: float = 0.0
     readings: Mapping[str, Readings] = field(default_factory=dict)
     xids: tuple[Xid, ...] = ()
+    xid_counts: Mapping[str, XidCount] = field(default_factory=dict)
 
 
 class CardReader:
@@ -72,7 +82,12 @@ class CardReader:
             self._thread = None
             new = self._found.xids
             found, self._found = self._found, CardReport()  # reported once, even if a thread ends without a new report
-            self.latest = CardReport(at=found.at, readings=found.readings, xids=(*self.latest.xids, *new)[-KEPT_XIDS:])
+            self.latest = CardReport(
+                at=found.at,
+                readings=found.readings,
+                xids=(*self.latest.xids, *new)[-KEPT_XIDS:],
+                xid_counts=_count(self.latest.xid_counts, new),
+            )
         if self._thread is None and now >= self._due:
             self._due = now + self._period
             self._thread = threading.Thread(target=self._run, name="cards", daemon=True)
@@ -84,3 +99,11 @@ class CardReader:
         at = timestamp(wall())
         xids = tuple(Xid(uuid=uuid, code=code, at=at) for uuid, code in self._poll_xids())
         self._found = CardReport(at=began, readings=readings, xids=xids)
+
+
+def _count(before: Mapping[str, XidCount], new: Iterable[Xid]) -> Mapping[str, XidCount]:
+    counts = dict(before)
+    for xid in new:
+        earlier = counts.get(xid.uuid)
+        counts[xid.uuid] = XidCount(count=1 if earlier is None else earlier.count + 1, last=xid.code)
+    return counts

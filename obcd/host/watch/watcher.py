@@ -267,7 +267,7 @@ class Watch:
         """Return the content of watch.json: the facts and the condition of every server.
 
         `{"updated": 1795370000.1, "pid": 7, "is_ready": true, "status": "4/4 servers answer",
-        "xids": [{uuid, code, at}], "cards": {uuid: readings},
+        "xids": [{uuid, code, at}], "xid_counts": {uuid: {count, last}}, "cards": {uuid: readings},
         "servers": {"0": {"version": "0.33.0", "facts": {…}, "condition": {…}, "alone_seconds": 12.5}}}`
         """
         return {
@@ -276,6 +276,7 @@ class Watch:
             "is_ready": self._is_ready,
             "status": self._status,
             "xids": [asdict(xid) for xid in self._reader.latest.xids],
+            "xid_counts": {uuid: asdict(item) for uuid, item in self._reader.latest.xid_counts.items()},
             "cards": {uuid: asdict(reading) for uuid, reading in self._reader.latest.readings.items()},
             "servers": {label: _shown(seen, now) for label, seen in self._seen.items()},
         }

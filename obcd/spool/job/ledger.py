@@ -44,12 +44,14 @@ class Replay:
         size: Bytes up to the end of the last valid record.
         counts: Sums over the results.
         weights: `{model: digest of the weights that answered}`, if the job is bound to one digest.
+        failures: `{class: number of failures of it}`.
     """
 
     done: bytes
     size: int
     counts: Counts = field(default_factory=Counts)
     weights: Mapping[str, str] = field(default_factory=dict)
+    failures: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_valid(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -76,15 +78,19 @@ def replay(path: Path, requests: int, times: Sequence[int] | None = None) -> Rep
     """
     done, size, counts = bytearray(requests), 0, Counts()
     weights: dict[str, str] = {}
+    failures: dict[str, int] = {}
     for size, raw in read_valid(path):  # noqa: B007 - size is what remains after the loop
-        ordinal, added, of_weights = decode_counts(raw)
+        ordinal, counted, of_weights, kind = decode_counts(raw)
         if 0 <= ordinal < requests and not done[ordinal]:
             done[ordinal] = 1
-            counts.add(added.times(times[ordinal] if times is not None else 1))
+            added = counted.times(times[ordinal] if times is not None else 1)
+            counts.add(added)
+            if kind:
+                failures[kind] = failures.get(kind, 0) + added.failures
             if of_weights is not None:
                 weights.setdefault(*of_weights)
     _cut(path, size)
-    return Replay(done=bytes(done), size=size, counts=counts, weights=weights)
+    return Replay(done=bytes(done), size=size, counts=counts, weights=weights, failures=failures)
 
 
 def index_results(path: Path, requests: int) -> array[int]:

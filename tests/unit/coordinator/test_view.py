@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +16,7 @@ from obcd.config.settings import Settings
 from obcd.coordinator.jobs.job_lifecycle import MOST_REPORTED
 from obcd.coordinator.jobs.running_job import idle_view
 from obcd.coordinator.main_loop import Coordinator
+from obcd.coordinator.metering.counters import CountersView, HistogramView, ModelCountersView
 from obcd.coordinator.view import (
     EndpointView,
     FurtherJobView,
@@ -37,25 +38,32 @@ from tests.unit.coordinator.jobs.test_running_job import job
 STATUS_KEYS = [
     "format", "version", "pid", "root", "inbox", "outbox", "per_user", "state", "updated", "updated_at", "troubles",
     "notes", "takes_reloads", "reloads", "eta_seconds", "jobs", "further_jobs", "endpoints", "hosts", "pulls",
-    "settling", "waiting", "rejected", "published", "processes",
+    "settling", "waiting", "rejected", "published", "processes", "requests_waiting",
+    "free_bytes", "min_free_bytes", "cards", "counters",
 ]  # fmt: skip
 IDLE_KEYS = [
     "job", "name", "profile", "drop_id", "parent", "uid", "state", "priority", "context", "total", "done", "failed",
-    "cut_short", "empty", "tokens_per_second", "requests_per_second", "work_seconds", "prompt_eval_seconds",
-    "eta_seconds", "trouble",
+    "failed_by_class", "cut_short", "empty", "tokens_per_second", "requests_per_second", "work_seconds",
+    "prompt_eval_seconds", "eta_seconds", "trouble",
 ]  # fmt: skip
 ENDPOINT_KEYS = [
     "name", "url", "gpu", "slots", "finds_slots", "in_flight", "state", "reason", "version", "models", "answered",
-    "faults", "tokens_per_second", "left_out",
+    "faults", "tokens_per_second", "left_out", "host", "digests",
 ]  # fmt: skip
 OTHER_KEYS: dict[type[Document], list[str]] = {
     FurtherJobView: ["job", "profile", "name", "state"],
     EndpointView: ENDPOINT_KEYS,
-    HostView: ["name", "owner", "by", "state", "age_seconds", "endpoints", "seconds_left", "why"],
+    HostView: ["name", "owner", "by", "state", "age_seconds", "endpoints", "seconds_left", "why", "cards"],
     PullView: ["endpoint", "model", "percent"],
-    WaitingView: ["file", "why"],
+    WaitingView: ["file", "why", "reason"],
     RejectedView: ["file", "folder", "why"],
     PublishedView: ["job", "name", "folder", "responses", "failures", "empty"],
+    CountersView: [
+        "since", "responses", "failures", "retries", "attempts", "prompt_tokens", "output_tokens", "cache_hits",
+        "repairs", "jobs_finished", "models", "ticks",
+    ],
+    ModelCountersView: ["model", "duration", "queue"],
+    HistogramView: ["bounds", "counts", "sum"],
     ReloadView: ["number", "began", "at", "is_ok", "text", "exit_code"],
 }
 
@@ -85,7 +93,7 @@ def values_of(hint: object) -> st.SearchStrategy[object]:
     return st.one_of([values_of(item) for item in inner])
 
 
-def views_of(kind: type[Document]) -> st.SearchStrategy[Document]:
+def views_of(kind: type[Document]) -> st.SearchStrategy[Any]:
     """Make any values of a class."""
     return st.builds(kind, **{name: values_of(hint) for name, hint in get_type_hints(kind).items()})
 
@@ -149,9 +157,10 @@ def test_what_status_has_no_keys_for_is_counted_all_the_same(coordinator: Coordi
 
 def test_file_of_an_older_coordinator_is_read(coordinator: Coordinator) -> None:
     written = coordinator.view(0.0).to_json()
-    for key in ("further_jobs", "pulls", "notes", "rejected", "per_user", "takes_reloads", "reloads"):
+    for key in ("further_jobs", "pulls", "notes", "rejected", "per_user", "takes_reloads", "reloads", "counters"):
         del written[key]
 
     view = View.from_json(json.loads(json.dumps(written)))
 
     assert (view.state, view.further_jobs, view.takes_reloads) == ("STARTING", (), False)
+    assert view.counters == CountersView()

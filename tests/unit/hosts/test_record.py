@@ -26,7 +26,17 @@ RECORD = HostRecord(
     machine_id="m1",
     by="slurm 4711_2",
     endpoints=(RegisteredEndpoint(url="http://10.0.0.11:11432", gpu_uuid="GPU-1", slots=16, version="0.33.0"),),
-    cards=(CardReading(uuid="GPU-1", utilization=0.93, memory_used_bytes=2**34, power_watts=300.0),),
+    cards=(
+        CardReading(
+            uuid="GPU-1",
+            utilization=0.93,
+            memory_used_bytes=2**34,
+            power_watts=300.0,
+            energy_joules=9e8,
+            xid_errors=1,
+            last_xid=79,
+        ),
+    ),
 )
 
 

@@ -18,6 +18,7 @@ from obcd.coordinator.jobs.progress_folders import ProgressFolders
 from obcd.coordinator.jobs.recorder import Entry, Recorder
 from obcd.coordinator.jobs.refusal_count import LEAST
 from obcd.coordinator.loop_waits import Waker
+from obcd.coordinator.metering.counters import CounterSet
 from obcd.coordinator.view import FurtherJobView, JobState
 from obcd.core.answer.counts import Counts
 from obcd.core.scheduling.fair_share import Rank
@@ -55,7 +56,9 @@ class Bench:
         self.recorder = Recorder(self.layout.jobs, Waker(), DiskWatch(root))
         self.endpoints = Endpoints(Settings(), self.layout.jobs, Scheduler(), 0.0)
         clerks: Any = (self.clerk, self.clerk)
-        self.jobs = Jobs(self.layout, self.endpoints, self.recorder, clerks, ProgressFolders(self.layout))
+        self.counters = CounterSet(0.0)
+        folders = ProgressFolders(self.layout)
+        self.jobs = Jobs(self.layout, self.endpoints, self.recorder, clerks, folders, self.counters)
 
     def take(self, job: str, uid: int = 0, controls: JobControls | None = None) -> None:
         self.headers[job] = JobHeader(id=job, name=f"{job}.jsonl", uid=uid, requests=9, settings=SETTINGS)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from obcd.coordinator.jobs.recorder import Entry
 from obcd.coordinator.jobs.running_job import RunningJob, time_to_go
 from obcd.coordinator.view import JobState
 from obcd.core.answer.counts import Counts
@@ -36,6 +37,19 @@ def test_progress_of_a_file_of_openais_lines_holds_the_batch_object() -> None:
     assert (batch.request_counts.total, batch.request_counts.completed, batch.request_counts.failed) == (10, 4, 0)
     assert (batch.output_file_id, batch.error_file_id) == (None, None)
     assert "batch" not in plain.view(0.0).to_json()
+
+
+def test_recorded_failures_count_by_class_for_all_requests_that_share_them() -> None:
+    running = job(10, 4, 2.0)
+    running.failures["timeout"] = 1  # as a restart reads it from the ledger
+
+    running.on_recorded(Entry("j", b"", Counts(failures=3), "m", "timeout"), 1.0)
+    running.on_recorded(Entry("j", b"", Counts(failures=1), "m", "bad_line"), 1.0)
+    running.on_recorded(Entry("j", b"", Counts(responses=1), "m"), 1.0)
+
+    view = running.view(1.0)
+    assert view.failed_by_class == {"timeout": 4, "bad_line": 1}
+    assert (view.done, view.failed) == (9, 4)
 
 
 def test_nothing_is_said_while_nothing_is_known() -> None:

@@ -79,7 +79,8 @@ def test_record_is_read_as_it_was_written_and_begins_with_its_ordinal(result: Re
 def test_counts_of_a_record_are_those_of_its_result(result: Result) -> None:
     weights = result.weights if isinstance(result, Response) else None
 
-    assert decode_counts(encode(result)) == (result.ordinal, Counts.of(result), weights)
+    kind = "" if isinstance(result, Response) else result.kind
+    assert decode_counts(encode(result)) == (result.ordinal, Counts.of(result), weights, kind)
 
 
 def test_failure_keeps_of_its_answer_what_it_cost_as_a_whole() -> None:

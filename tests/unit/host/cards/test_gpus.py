@@ -106,6 +106,7 @@ def test_readings_hold_what_the_card_tells_with_units(stand_ins: StandIns) -> No
             memory_total_bytes=81559 * 2**20,
             temperature_celsius=60,
             power_watts=300.5,
+            energy_joules=1000.5,
             ecc_uncorrected=2,
             throttle=("power cap", "hardware thermal"),
         )
@@ -113,12 +114,14 @@ def test_readings_hold_what_the_card_tells_with_units(stand_ins: StandIns) -> No
 
 
 def test_query_that_a_card_does_not_support_gives_none(stand_ins: StandIns) -> None:
-    stand_ins.describe([card(0, utilisation=None, temperature=None, power_watts=None, ecc=None, throttle=1)])
+    stand_ins.describe(
+        [card(0, utilisation=None, temperature=None, power_watts=None, energy_joules=None, ecc=None, throttle=1)]
+    )
 
     found = read_cards()[card_uuid(0)]
 
     assert (found.utilisation_percent, found.temperature_celsius, found.power_watts) == (None, None, None)
-    assert (found.ecc_uncorrected, found.throttle, found.is_lost) == (None, (), False)
+    assert (found.energy_joules, found.ecc_uncorrected, found.throttle, found.is_lost) == (None, None, (), False)
 
 
 def test_lost_card_is_told_from_a_driver_that_does_not_answer(stand_ins: StandIns) -> None:

@@ -17,7 +17,8 @@ from tests.support import wait_until
 
 READING = {
     "uuid": "GPU-0", "index": 0, "is_lost": False, "utilisation_percent": 93, "memory_used_bytes": 5,
-    "memory_total_bytes": 8, "temperature_celsius": 60, "power_watts": 300.0, "ecc_uncorrected": 0, "throttle": [],
+    "memory_total_bytes": 8, "temperature_celsius": 60, "power_watts": 300.0, "energy_joules": 8e6,
+    "ecc_uncorrected": 0, "throttle": [],
 }  # fmt: skip
 
 
@@ -63,16 +64,27 @@ def test_an_endpoint_is_registered_when_its_server_has_answered_and_then_stays(p
     place.registrar.tick(100.0)
     assert place.offered == [(HostState.SERVING, (), ())]
 
-    place.watch(answering=(0,), cards={"GPU-0": READING})
+    place.watch(answering=(0,), cards={"GPU-0": READING}, xid_counts={"GPU-0": {"count": 2, "last": 79}})
     place.registrar.tick(100.5)
     endpoint = RegisteredEndpoint(url="http://10.0.0.11:1000", gpu=0, gpu_uuid="GPU-0", slots=16, version="0.33.0")
     card = CardReading(uuid="GPU-0", index=0, name="H100", utilization=0.93, memory_used_bytes=5, memory_total_bytes=8,
-                       temperature_celsius=60, power_watts=300.0)  # fmt: skip
+                       temperature_celsius=60, power_watts=300.0, energy_joules=8e6, xid_errors=2,
+                       last_xid=79)  # fmt: skip
     assert place.offered[1:] == [(HostState.SERVING, (endpoint,), (card,))]
 
     place.watch()  # it is restarted: the coordinator finds that out by itself
     place.registrar.tick(101.0)
     assert len(place.offered) == 2
+
+
+def test_readings_of_an_older_watch_have_no_energy_and_no_faults(place: Place) -> None:
+    readings = {key: value for key, value in READING.items() if key != "energy_joules"}
+    place.watch(answering=(0,), cards={"GPU-0": readings})
+
+    place.registrar.tick(100.0)
+
+    (card,) = place.offered[-1][2]
+    assert (card.power_watts, card.energy_joules, card.xid_errors, card.last_xid) == (300.0, None, 0, None)
 
 
 def test_a_port_that_another_process_has_taken_is_no_endpoint(place: Place) -> None:

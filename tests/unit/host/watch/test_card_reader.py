@@ -89,6 +89,16 @@ def test_only_the_last_xids_are_remembered(driver: Driver) -> None:
     assert [xid.code for xid in driver.reader.latest.xids] == list(range(KEPT_XIDS, 2 * KEPT_XIDS))
 
 
+def test_all_xids_of_a_card_are_counted(driver: Driver) -> None:
+    driver.xids = [("GPU-1", 13)] * (2 * KEPT_XIDS)
+    driver.tick(0.0)
+    driver.xids = [("GPU-2", 63), ("GPU-1", 79)]
+    driver.tick(PERIOD)
+
+    counts = {uuid: (item.count, item.last) for uuid, item in driver.reader.latest.xid_counts.items()}
+    assert counts == {"GPU-1": (2 * KEPT_XIDS + 1, 79), "GPU-2": (1, 63)}
+
+
 def test_a_reading_that_fails_tells_nothing_again(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> Mapping[str, Readings]:
         raise ValueError("not a number")

@@ -59,7 +59,14 @@ def test_replay_counts_what_it_finds(path: Path) -> None:
         done=bytes([1, 0, 1, 1, 0]),
         size=path.stat().st_size,
         counts=Counts(responses=2, failures=1, cut_short=1, prompt_tokens=6, eval_tokens=14, work_seconds=2.0),
+        failures={"server_error": 1},
     )
+
+
+def test_failures_are_counted_by_class_for_all_requests_that_share_them(path: Path) -> None:
+    write(path, failure(0), failure(2), failure(2), answer(1))
+
+    assert replay(path, 3, times=[1, 1, 4]).failures == {"server_error": 5}
 
 
 def test_weights_of_the_first_answer_of_each_model_are_found_again(path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The coordinator's status as metrics of Prometheus, made outside the coordinator."""

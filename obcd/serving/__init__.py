@@ -1,0 +1,1 @@
+"""What every HTTP server of obcd shares: its sockets, its door, the program that serves."""

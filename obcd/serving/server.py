@@ -1,0 +1,87 @@
+"""Serve an ASGI application over sockets until a signal ends it. uvicorn comes with the extra `obcd[web]`."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import TYPE_CHECKING, Any
+
+from obcd.errors import UsageError
+from obcd.notify import notify
+from obcd.serving.door import Application
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+#: Connections at once. Further ones get 503.
+MOST_CONNECTIONS = 512
+#: Seconds that a connection may be silent, before its first request or after a reply.
+SILENT_SECONDS = 30
+#: Bytes of a request's head.
+MAX_HEAD_BYTES = 32768
+#: Seconds that replies may still take after a signal.
+STOP_SECONDS = 2
+
+
+def need_web(module: str) -> ModuleType:
+    """Import a module of the extra `web`.
+
+    Raises:
+        UsageError: If it is not installed.
+    """
+    import importlib  # noqa: PLC0415
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UsageError(f"this needs {module}, which is not installed: pip install 'obcd[web]'") from error
+
+
+def serve(application: Application, sockets: list[socket.socket]) -> None:
+    """Serve until INT or TERM; systemd learns that it is ready.
+
+    Raises:
+        UsageError: If uvicorn is not installed.
+    """
+    uvicorn = need_web("uvicorn")
+    protocol = _patient_protocol(need_web("uvicorn.protocols.http.h11_impl").H11Protocol)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    config = uvicorn.Config(
+        application,
+        http=protocol,
+        loop="asyncio",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_keep_alive=SILENT_SECONDS,
+        timeout_graceful_shutdown=STOP_SECONDS,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+    )
+    notify(READY=1)  # the sockets listen: a client that connects now is served
+    uvicorn.Server(config).run(sockets=sockets)
+
+
+def _patient_protocol(base: Any) -> Any:
+    """Return uvicorn's protocol with a limit for the first request too: it waits without one."""
+
+    class PatientProtocol(base):  # type: ignore[misc]
+        """Ends a connection whose request is not complete in time."""
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._limit = self.loop.call_later(SILENT_SECONDS, self._end_without_request)
+
+        def _end_without_request(self) -> None:
+            if self.cycle is None and not self.transport.is_closing():
+                self.transport.close()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._limit.cancel()
+            super().connection_lost(exc)
+
+    return PatientProtocol
