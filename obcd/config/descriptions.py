@@ -31,6 +31,7 @@ TABLE_NAMES = {
     "Notifications": "notify",
     "ProfileNotifications": "notify",
     "Spool": "spool",
+    "Api": "api",
     "Page": "page",
     "Profile": PROFILES,
 }

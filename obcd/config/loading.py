@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 
 from obcd.config.places import usual_configuration, usual_root
 from obcd.config.settings import (
+    Api,
     Cluster,
     Host,
     Instance,
@@ -53,14 +54,14 @@ WORDS = {
 
 #: {name of a table in the file: the model with its keys}
 TABLES: dict[str, type[Table]] = {
-    "requests": Requests, "spool": Spool, "host": Host, "cluster": Cluster, "profiles.NAME": Profile,
+    "requests": Requests, "spool": Spool, "host": Host, "cluster": Cluster, "api": Api, "profiles.NAME": Profile,
     "notify": Notifications, "profiles.NAME.notify": ProfileNotifications,
 }  # fmt: skip
 #: Every key of every table, to suggest the key that a misspelt one meant.
 KEYS = sorted(
     {
         field.alias or name
-        for table in (Settings, Instance, Requests, Host, Cluster, Notifications, Spool, Profile)
+        for table in (Settings, Instance, Requests, Host, Cluster, Notifications, Spool, Api, Profile)
         for name, field in table.model_fields.items()
         if not field.exclude
     }

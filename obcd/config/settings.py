@@ -84,6 +84,34 @@ def _checked_delimiter(value: str) -> str:
     return value
 
 
+def _checked_listen(value: str) -> str:
+    """Check a place to listen at that nobody on the network reaches.
+
+    Raises:
+        ValueError: With the reason.
+    """
+    if value.startswith("unix:"):
+        if not value.startswith("unix:/") or len(os.fsencode(value)) > MAX_SOCKET_BYTES:
+            raise ValueError(
+                f"a unix socket has an absolute path of at most 107 bytes: unix:/run/obcd-api/socket, not {value!r:.60}"
+            )
+        return value
+    try:
+        endpoint = parse_endpoint(value)
+    except ValueError:
+        raise ValueError(f'must be "127.0.0.1:PORT" or "unix:/PATH", not {value!r:.60}') from None
+    if endpoint.url != f"http://{value}":
+        raise ValueError(f'must be "127.0.0.1:PORT" or "unix:/PATH", not {value!r:.60}')
+    if not endpoint.is_loopback:
+        raise ValueError(
+            f"{value!r:.60} is reached from other machines, and without TLS anybody on the way can read tokens and "
+            "prompts: listen on 127.0.0.1 or a unix socket, behind a proxy that has TLS"
+        )
+    return value
+
+
+#: Longest `unix:PATH`: a path in `sockaddr_un` has 107 bytes, unix(7).
+MAX_SOCKET_BYTES = 107 + len("unix:")
 #: Most repairs of one answer: a model that ignores ten corrections ignores the next one too.
 MAX_REPAIRS = 10
 #: Longest configuration or schema, in bytes: reading it again takes a moment of the coordinator's loop.
@@ -121,6 +149,7 @@ PrefixAffinity = Literal["auto", "off"]
 Slots = Annotated[int | Literal["auto"], BeforeValidator(_checked_slots)]
 Context = Annotated[int | Literal["auto"], BeforeValidator(_checked_context)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
+Listen = Annotated[str, AfterValidator(_checked_listen)]
 EndpointName = Annotated[str, AfterValidator(_checked_endpoint)]
 ProfileName = Annotated[str, AfterValidator(_checked_profile)]
 
@@ -264,6 +293,29 @@ class Cluster(Table):
     def folder(self) -> Path | None:
         """The hosts folder as an absolute path."""
         return Path(self.hosts).expanduser().absolute() if self.hosts is not None else None
+
+
+class Api(Table):
+    """`[api]`: OpenAI's Files and Batches over HTTP; read by `obcd api` and the coordinator.
+
+    Attributes:
+        listen: Where it listens: `127.0.0.1:11480`, or `unix:/run/obcd-api/socket`.
+        user: The user that `obcd api` runs as, who may drop files for the users of tokens.
+        tokens_file: The file with the tokens' digests; None: `api/tokens` in the root.
+        profile: The profile of its batches; "" for none.
+        max_upload_bytes: The largest file that is taken.
+        user_bytes: What the files of one user may take in total.
+        keep_days: How long uploads and finished batches are kept.
+    """
+
+    enabled: bool = False
+    listen: Listen = "127.0.0.1:11480"
+    user: str = Field("obcd-api", min_length=1)
+    tokens_file: str | None = Field(None, min_length=1)
+    profile: str = ""
+    max_upload_bytes: int = Field(2**30, ge=1024)
+    user_bytes: int = Field(10 * 2**30, ge=1024)
+    keep_days: float = Field(30.0, gt=0, le=36500)
 
 
 class Page(Table):
@@ -467,6 +519,7 @@ class Settings(Table):
     requests: Requests = Requests()
     host: Host = Host()
     cluster: Cluster = Cluster()
+    api: Api = Api()
     page: Page = Page()
     notify: Notifications = Notifications()
     profiles: dict[ProfileName, Profile] = {}
@@ -584,6 +637,19 @@ class Settings(Table):
             mail_from=keys["mail_from"] or "",
             sendmail=keys["sendmail"],
         )
+
+    @model_validator(mode="after")
+    def _api_takes_lines_with_prompts(self) -> Settings:
+        profile = self.api.profile
+        if self.api.enabled and profile not in ("", *self.profiles):
+            raise ValueError(f"api.profile: there is no [profiles.{profile}]")
+        if self.api.enabled and self.job_settings(profile).template is not None:
+            place = f"[profiles.{profile}]" if profile else "the top level"
+            raise ValueError(
+                f"api.profile: {place} has a template, and the lines of a batch hold their prompts: name a profile "
+                "with template = false"
+            )
+        return self
 
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Return the endpoints of the configuration in its order; with a hosts folder there may be none."""

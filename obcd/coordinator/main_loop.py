@@ -43,7 +43,7 @@ from obcd.coordinator.metering.counters import CounterSet
 from obcd.coordinator.notices.alarms import Alarms
 from obcd.coordinator.notices.notifier import Notifier
 from obcd.coordinator.observer import Observer
-from obcd.coordinator.spool_setup import open_profiles, open_spool
+from obcd.coordinator.spool_setup import open_profiles, open_spool, open_to_api
 from obcd.coordinator.view import DaemonState, LiveView, ReloadView, WaitingView, WaitReason
 from obcd.core.answer.counts import Counts
 from obcd.core.answer.record_codec import encode
@@ -57,6 +57,7 @@ from obcd.hosts.record import CardReading
 from obcd.spool.folders.layout import Layout, SpoolLock
 from obcd.spool.folders.mounts import LOCAL_ROOT, Mount, doubt_root, read_mount
 from obcd.spool.inbox.arrivals import Key
+from obcd.spool.inbox.submitters import find_api_user
 from obcd.spool.intake.recovery import Recovery
 from obcd.spool.job.job_folder import JobHeader, read_place
 from obcd.text import plural, printable
@@ -161,6 +162,7 @@ class Coordinator:
         if self._takes_drops:  # otherwise the outbox is the user's own folder and never has a status folder
             self._progress_folders.clear()
             self.notifier.configure(self.settings)
+        self._open_to_api()
         self._mount = read_mount(self.layout.root)
         if doubt := doubt_root(self.layout.root, self._mount):
             logger.warning("%s; use %s", doubt, LOCAL_ROOT, extra={"action": "root_doubtful"})
@@ -190,12 +192,22 @@ class Coordinator:
         self._hosts.configure(settings)
         self.endpoints.apply(change, settings, now)
         self._intake.configure(settings)
+        self._open_to_api()
         self._disk_watch.configure(settings.spool.min_free_bytes)
         self._sweeper.configure(settings)
         self._inbox_watch.look_at(self._watched_folders())
         self._housekeeping_at = now
         in_flight = sum(self.scheduler.in_flight(name) for name in self.endpoints.leaving.intersection(change.left))
         return describe(change, in_flight, len(self.unfinished()))
+
+    def _open_to_api(self) -> None:
+        """Let the API's user in, if there is an API and it is another user's."""
+        wanted = self.settings.api
+        uid = find_api_user(wanted.user) if wanted.enabled and self._takes_drops else None
+        if uid is None or wanted.profile not in ("", *self.settings.profiles):
+            return
+        for sentence in open_to_api(self.layout, uid, wanted.profile):
+            logger.warning("%s", sentence, extra={"action": "api_shut_out"})
 
     def _watched_folders(self) -> list[Path]:
         return [self.layout.inbox, *(self.layout.inbox / name for name in self.settings.profiles)]

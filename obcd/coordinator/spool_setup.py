@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from obcd.errors import InputError
 from obcd.spool.folders import acl
 from obcd.spool.folders.layout import Layout, SpoolLock
-from obcd.spool.folders.permissions import check_inboxes
+from obcd.spool.folders.permissions import check_inboxes, quoted, shown
+from obcd.users import user_name
 
 
 def open_spool(layout: Layout, profiles: Iterable[str], lock: SpoolLock, *, takes_drops: bool) -> None:
@@ -57,3 +61,41 @@ def _check_acls(layout: Layout) -> None:
             f"[spool] per_user needs ACLs, and the filesystem of {layout.root} has none: put the root on ext4, XFS "
             "or Btrfs (mounted with acl), or set per_user = false, so that the group can read all results"
         )
+
+
+def open_to_api(layout: Layout, api: int, profile: str) -> Iterator[str]:
+    """Let the API's user drop files and reach its results by their names; it can list and read nothing else.
+
+    Args:
+        api: The API's user.
+        profile: The profile of its drops, "" for the inbox itself.
+
+    Yields:
+        What stays closed to it, and what to do, for people.
+    """
+    inboxes = [layout.inbox, *([layout.inbox / profile] if profile else [])]
+    wanted = {
+        layout.root: acl.ENTER, layout.outbox: acl.ENTER, **dict.fromkeys(inboxes, acl.WRITE | acl.ENTER),
+    }  # fmt: skip
+    for folder, permissions in wanted.items():
+        if folder in inboxes and not folder.stat().st_mode & stat.S_ISVTX:
+            yield (
+                f"{shown(folder)} is not for the drops of several users, so [api] user is not let in: "
+                f"chmod 3730 {quoted(folder)}"
+            )
+        elif folder.stat().st_mode & permissions != permissions and not _let_in(folder, api, permissions):
+            letters = "".join(letter for bit, letter in ((2, "w"), (1, "x")) if permissions & bit)
+            yield (
+                f"{shown(folder)} is closed to [api] user: "
+                f"sudo setfacl -m u:{user_name(api)}:{letters} {quoted(folder)}"
+            )
+
+
+def _let_in(folder: Path, uid: int, permissions: int) -> bool:
+    """Return whether a user has permissions now; only the owner of a folder may give them."""
+    if uid in acl.readers(folder) and folder.stat().st_uid != os.geteuid():  # an administrator gave them
+        return True
+    try:
+        return acl.admit(folder, uid, permissions)
+    except OSError:
+        return False

@@ -20,6 +20,7 @@ from obcd.config.settings import (
     MAX_CONTEXT,
     MIN_CONTEXT,
     NONE,
+    Api,
     Cluster,
     Host,
     Instance,
@@ -69,6 +70,7 @@ TABLES: dict[str, tuple[str, str]] = {
     "requests": ("[requests]", "How every request is sent, unless a profile says otherwise."),
     "host": ("[host]", "The servers of this machine: `obcd host` starts one for each GPU."),
     "cluster": ("[cluster]", "The hosts that register themselves, beside the endpoints of `[ollama_instances]`."),
+    "api": ("[api]", "OpenAI's Files and Batches over HTTP: what `obcd api` and the coordinator read."),
     "spool": ("[spool]", "Where files lie, when a file is complete, and how long results are kept."),
     "page": ("[page]", "The status page: `obcd page`."),
     "notify": (
@@ -88,6 +90,7 @@ MODELS: dict[str, type[Table]] = {
     "requests": Requests,
     "host": Host,
     "cluster": Cluster,
+    "api": Api,
     "spool": Spool,
     "page": Page,
     "notify": Notifications,

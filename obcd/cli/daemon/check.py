@@ -16,6 +16,7 @@ from obcd.cli.common import config_option, describe_slots, find_layout, read_loc
 from obcd.config.endpoints import Endpoint, misplaced_path
 from obcd.config.json_schema import configuration_schema
 from obcd.config.settings import (
+    Api,
     Cluster,
     Host,
     Notifications,
@@ -271,6 +272,7 @@ def _list_keys() -> None:
         "[requests]": Requests,
         "[host]": Host,
         "[cluster]": Cluster,
+        "[api]": Api,
         "[spool]": Spool,
         "[notify]": Notifications,
         "[profiles.NAME]": Profile,
@@ -280,7 +282,7 @@ def _list_keys() -> None:
         if heading:
             click.echo(f"\n{heading}")
         for name, field in model.model_fields.items():
-            is_table = name in ("requests", "host", "cluster", "spool", "notify", "profiles")
+            is_table = name in ("requests", "host", "cluster", "api", "spool", "notify", "profiles")
             if field.exclude or is_table:
                 continue
             if name == "ollama_instances":

@@ -41,11 +41,16 @@ class Admission:
     def __bool__(self) -> bool:
         return any(self._lines.values())
 
-    def offer(self, drop: Drop) -> None:
-        """Add a settled drop; it replaces an older one of the same name."""
+    def offer(self, drop: Drop, submitter: int | None = None) -> None:
+        """Add a settled drop; it replaces an older one of the same name.
+
+        Args:
+            submitter: Whose it is; None: the owner of the file.
+        """
+        submitter = drop.identity.uid if submitter is None else submitter
         for drops in self._lines.values():
             drops.pop(drop.key, None)
-        self._lines[drop.identity.uid, is_large_file(drop.identity.size, drop.key.name)][drop.key] = drop
+        self._lines[submitter, is_large_file(drop.identity.size, drop.key.name)][drop.key] = drop
 
     def keep_only(self, keys: set[Key]) -> None:
         """Forget drops that have left the inbox."""

@@ -138,7 +138,7 @@ class ControlFiles:
             which = f"job {printable(control.job)}" if control.job else f"unfinished job of {name}"
             kept = "it applies to the next one" if control.verb is ControlVerb.PAUSE else "it is removed after an hour"
             return f"there is no {which}: {kept}; delete it if you do not want that"
-        mine = [header for header in found if control.uid in (header.uid, os.geteuid())]
+        mine = [header for header in found if control.uid in (header.uid, header.dropped_by, os.geteuid())]
         if not mine:
             return f"{name} is the job of another user: only its submitter or the daemon's own user may control it"
         return max(mine, key=lambda header: (header.accepted_at, header.id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections import deque
@@ -19,6 +20,7 @@ from obcd.core.request.keys.ignored_keys import describe_ignored
 from obcd.core.user_limits import UserUsage, why_too_large
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import Drop, Inbox, Key
+from obcd.spool.inbox.submitters import find_api_user, find_submitter
 from obcd.spool.intake.acceptance import Accepted, Gone, NotYet, Rejected, Repeated, Verdict
 from obcd.spool.intake.reading import AcceptOrder
 from obcd.spool.intake.recovery import Claim
@@ -78,6 +80,9 @@ class DropIntake:
         #: Drops that are with the clerk, which has sent no outcome yet.
         self._asked: dict[Key, Drop] = {}
         self._admission = Admission(spool.limits, self._held)
+        self._api = _find_api(settings)
+        #: {user that markers named: its number}: a lookup may ask another machine
+        self._submitters: dict[str, int] = {}
         self._look_seconds = 0.0
         #: Drops that had settled at the last scan and are not in line yet, the oldest first.
         self._arrived: list[Drop] = []
@@ -130,6 +135,7 @@ class DropIntake:
     def configure(self, settings: Settings) -> None:
         """Accept files with new settings from now on; drops that are already with the clerk keep the earlier ones."""
         self._settings = settings
+        self._api = _find_api(settings)
         self._admission.limits = settings.spool.limits
         self._configure_inbox()
         stranded, self._stranded = self._stranded, []
@@ -221,7 +227,7 @@ class DropIntake:
             elif drop.key in self._asked:  # a newer file of that name, which may repeat the older once that is a job
                 self._inbox.offer_again(drop)
             else:
-                self._admission.offer(drop)
+                self._admission.offer(drop, self._submitter(drop))
 
     def _hand_out(self) -> None:
         """Give each clerk the next drops, up to the number that may be with it."""
@@ -235,8 +241,18 @@ class DropIntake:
 
     def _held(self, uid: int) -> UserUsage:
         """Return a submitter's usage."""
-        asked = [drop.identity for drop in self._asked.values() if drop.identity.uid == uid]
+        asked = [drop.identity for drop in self._asked.values() if self._submitter(drop) == uid]
         return self._job_index.held(uid).plus(UserUsage(len(asked), sum(identity.size for identity in asked)))
+
+    def _submitter(self, drop: Drop) -> int:
+        """Return in whose line a drop waits and whose limits count; whose job it becomes the clerk decides."""
+        owner, name = drop.identity.uid, drop.marker.submitter if drop.marker is not None else ""
+        if not name or owner != self._api:
+            return owner
+        if name not in self._submitters:
+            with contextlib.suppress(ValueError):  # the clerk rejects it
+                self._submitters[name] = find_submitter(owner, drop.marker, self._api).uid
+        return self._submitters.get(name, owner)
 
     def _find_crowd(self) -> str:
         """Return the warning about very many ignored files, which cost time at each scan; "" for none."""
@@ -287,6 +303,7 @@ class DropIntake:
             answered_since=self._settings.answered_since(drop.key.profile, wall()),
             unfinished=self._job_index.named(drop.key.name),
             accepts=self._settings.accepts(drop.key.profile),
+            api=self._api,
         )
 
     def _on_verdict(self, order: AcceptOrder, outcome: Verdict | CallFailed) -> None:
@@ -332,6 +349,11 @@ class DropIntake:
             self._again.append((self._now + DISK_SECONDS, order))
         else:
             self._clerks.submit(RejectClaimed(order, outcome.reason), partial(self._on_verdict, order))
+
+
+def _find_api(settings: Settings) -> int | None:
+    """Return the API's user, who may drop for others; None while there is no API."""
+    return find_api_user(settings.api.user) if settings.api.enabled else None
 
 
 def _size(header: JobHeader) -> str:

@@ -24,6 +24,8 @@ _OWNER, _USER, _GROUP, _MASK, _OTHERS = 0x01, 0x02, 0x04, 0x10, 0x20
 #: The id of an entry that names no user.
 _NOBODY = 0xFFFFFFFF
 _ALL, _READ_WRITE, _READ_ENTER, _READ = 7, 6, 5, 4
+#: Permissions that `admit` gives.
+READ, WRITE, ENTER = 4, 2, 1
 #: The errors of a filesystem without ACLs, and of a file without an ACL.
 _UNSUPPORTED, _NONE = {errno.EOPNOTSUPP, errno.ENOSYS}, {errno.ENODATA}
 #: macOS has ACLs of another kind, and Python has no functions for them.
@@ -72,6 +74,16 @@ def readers(path: Path) -> tuple[int, ...]:
         return ()
 
 
+def heirs(path: Path) -> tuple[int, ...]:
+    """Return the users who may read what is made in a folder later, by its default ACL; otherwise as `readers`."""
+    if not _IS_LINUX:
+        return ()
+    try:
+        return named_users(os.getxattr(path, DEFAULT, follow_symlinks=False))
+    except (OSError, ValueError):
+        return ()
+
+
 def open_folder(path: Path, uid: int) -> None:
     """Let one user, and no other, list and enter one of obcd's folders; what is made in it later inherits that.
 
@@ -92,6 +104,66 @@ def open_file(path: Path | int, uid: int) -> None:
         OSError: As `open_folder`.
     """
     _set(path, ACCESS, encode(uid, _READ_WRITE, _READ))
+
+
+def admit(path: Path, uid: int, permissions: int, *, inherit: bool = False) -> bool:
+    """Give one user permissions for one of obcd's folders or files, beside all who have some; it takes nothing away.
+
+    The mode of the path goes on to hold for everybody else; its group's bits then show the mask, acl(5).
+
+    Args:
+        permissions: `READ`, `WRITE` and `ENTER`, added.
+        inherit: Whether files that are made in the folder later are to be read as well.
+
+    Returns:
+        False if the filesystem has no ACLs.
+
+    Raises:
+        OSError: If a disk operation fails.
+    """
+    try:
+        for name in (ACCESS, DEFAULT) if inherit else (ACCESS,):
+            entries = _entries(path, name) or _entries_of_mode(path)
+            _set(path, name, _packed(_with_user(entries, uid, permissions)))
+    except OSError as error:
+        if error.errno in _UNSUPPORTED:
+            return False
+        raise
+    return True
+
+
+#: {(tag, id): permissions}, the entries of an ACL.
+_Entries = dict[tuple[int, int], int]
+
+
+def _entries(path: Path, name: str) -> _Entries:
+    """Return an ACL's entries, empty if there is none."""
+    if not _IS_LINUX:
+        raise OSError(errno.EOPNOTSUPP, "no POSIX ACLs on this system", str(path))
+    try:
+        raw = os.getxattr(path, name, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NONE:
+            raise
+        return {}
+    named_users(raw)  # of a known version
+    return {(tag, number): permissions for tag, permissions, number in _ENTRY.iter_unpack(raw[len(_VERSION) :])}
+
+
+def _entries_of_mode(path: Path) -> _Entries:
+    mode = path.lstat().st_mode
+    return {(_OWNER, _NOBODY): mode >> 6 & 7, (_GROUP, _NOBODY): mode >> 3 & 7, (_OTHERS, _NOBODY): mode & 7}
+
+
+def _with_user(entries: _Entries, uid: int, permissions: int) -> _Entries:
+    mask = entries.get((_MASK, _NOBODY), entries[_GROUP, _NOBODY]) | permissions
+    had = entries.get((_USER, uid), 0)
+    return {**entries, (_USER, uid): had | permissions, (_MASK, _NOBODY): mask}
+
+
+def _packed(entries: _Entries) -> bytes:
+    """Return the kernel's form: sorted by tag, the users by their number."""
+    return _VERSION + b"".join(_ENTRY.pack(tag, entries[tag, number], number) for tag, number in sorted(entries))
 
 
 def clear(path: Path) -> None:

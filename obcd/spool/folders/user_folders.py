@@ -42,10 +42,22 @@ def make_place(layout: Layout, uid: int, profile: str) -> Path:
         return parent
     place = parent / profile
     disk.make_folder(place, 0o750)
-    if not layout.per_user and acl.readers(place):
+    if not layout.per_user and acl.heirs(place):
         why = f"it is a home of [spool] per_user, and the profile '{profile}' needs the name: rename it"
         raise FileExistsError(errno.EEXIST, why, str(place))
     return place
+
+
+def let_pass(layout: Layout, place: Path, uid: int) -> None:
+    """Let a user reach what is in a folder of the outbox by its name, without listing the folders on the way.
+
+    Raises:
+        OSError: If a disk operation fails.
+    """
+    for folder in (place, *place.parents):
+        if not folder.is_relative_to(layout.outbox):
+            break
+        acl.admit(folder, uid, acl.ENTER)
 
 
 def find_places(outbox: Path, uid: int, profile: str) -> tuple[Path, ...]:
@@ -55,7 +67,7 @@ def find_places(outbox: Path, uid: int, profile: str) -> tuple[Path, ...]:
 
 def is_home(layout: Layout, path: Path) -> bool:
     """Return whether a path is a user's home in the outbox; every user who may look at the outbox may call it."""
-    return path.parent == layout.outbox and bool(acl.readers(path))
+    return path.parent == layout.outbox and bool(acl.heirs(path))
 
 
 def _make_home(outbox: Path, uid: int) -> Path:
@@ -63,7 +75,8 @@ def _make_home(outbox: Path, uid: int) -> Path:
         home = outbox / name
         disk.make_folder(home, 0o700)
         if _may_be_home_of(home, uid):
-            acl.open_folder(home, uid)
+            if acl.heirs(home) != (uid,) or uid not in acl.readers(home):  # others may be let pass: `let_pass`
+                acl.open_folder(home, uid)
             return home
     raise FileExistsError(errno.EEXIST, "another file has its name: rename that file", str(outbox / str(uid)))
 
@@ -73,5 +86,5 @@ def _may_be_home_of(folder: Path, uid: int) -> bool:
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
         return False
-    named = acl.readers(folder)
+    named = acl.heirs(folder)
     return named == (uid,) or (not named and not status.st_mode & 0o077)

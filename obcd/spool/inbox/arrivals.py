@@ -95,7 +95,8 @@ class Marker:
     """The content of `name.jsonl.done`; fields are empty if it does not have them.
 
     Example: `{"sha256": "…", "bytes": 8123, "lines": 30, "drop_id": "…", "parent": "<job>"}`; an empty file is a valid
-    marker. `parent` is the job whose failed lines these are (`obcd retry`).
+    marker. `parent` is the job whose failed lines these are (`obcd retry`); `submitter` is the user for whom the API
+    dropped it (see `submitters`).
     """
 
     sha256: str = ""
@@ -103,6 +104,7 @@ class Marker:
     lines: int | None = None
     drop_id: str = ""
     parent: str = ""
+    submitter: str = ""
 
     @classmethod
     def parse(cls, raw: bytes) -> Marker:
@@ -128,6 +130,7 @@ class Marker:
             lines=lines if isinstance(lines, int) else None,
             drop_id=printable(str(document.get("drop_id", "")))[:64],
             parent=printable(str(document.get("parent", "")))[:64],
+            submitter=printable(str(document.get("submitter", "")))[:256],
         )
 
 

@@ -21,6 +21,7 @@ from obcd.spool.folders import disk
 from obcd.spool.folders.disk_space import find_shortage, read_space, shown_size
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import MARKER_SUFFIX, Identity, Marker, read_marker
+from obcd.spool.inbox.submitters import Submitter, find_submitter
 from obcd.spool.intake.reading import (
     AcceptOrder,
     InputChangedError,
@@ -141,7 +142,7 @@ def accept_claimed(layout: Layout, order: AcceptOrder) -> Verdict:
 def reject_claimed(layout: Layout, order: AcceptOrder, why: str) -> Rejected:
     """Reject a claimed file without reading it; it goes to the outbox."""
     claim = _claimed(layout, order)
-    return Rejected(order.job, why, publish_rejected(layout, order.job, order.drop, claim, why))
+    return Rejected(order.job, why, publish_rejected(layout, order.job, order.drop, claim, why, order.api))
 
 
 def accept_copy(layout: Layout, order: AcceptOrder, source: Path) -> Accepted:
@@ -309,12 +310,13 @@ def _copy(layout: Layout, order: AcceptOrder, source: Path, temporary: Path) -> 
         if (after.st_size, after.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
             raise InputChangedError
     reader.check(order.drop.marker)
-    marker = order.drop.marker or Marker()
+    marker, submitter = order.drop.marker or Marker(), _submitter(status.st_uid, order)
     return JobHeader(
         id=order.job,
         name=order.drop.key.name,
         profile=order.drop.key.profile,
-        uid=status.st_uid,
+        uid=submitter.uid,
+        dropped_by=submitter.dropped_by,
         drop_id=marker.drop_id,
         parent=marker.parent,
         accepted_at=time.time(),
@@ -332,3 +334,18 @@ def _copy(layout: Layout, order: AcceptOrder, source: Path, temporary: Path) -> 
         converted=reader.converted,
         unobeyed=reader.unobeyed,
     )
+
+
+def _submitter(owner: int, order: AcceptOrder) -> Submitter:
+    """Return whose the job is.
+
+    Args:
+        owner: The owner of the file that was copied.
+
+    Raises:
+        RejectedError: If its marker names nobody whose job it could be.
+    """
+    try:
+        return find_submitter(owner, order.drop.marker, order.api)
+    except ValueError as error:
+        raise RejectedError(str(error)) from None

@@ -81,6 +81,8 @@ class AcceptOrder:
     most_requests: int = 0
     #: The kinds of files that are accepted beside JSONL; None: all.
     accepts: frozenset[str] | None = None
+    #: The API's user, who may drop for others (see `submitters`); None: nobody may.
+    api: int | None = None
 
     @property
     def form(self) -> Form:

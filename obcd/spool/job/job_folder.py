@@ -48,6 +48,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("format", "uid", "size", "lines", "requests", "bad_lines", "same"), (int,)),
     "accepted_at": (float, int),
     "unobeyed": (dict,),
+    "dropped_by": (int, type(None)),
 }
 
 
@@ -81,6 +82,8 @@ class JobHeader:
         name: The name of the dropped file, e.g. `notes.jsonl`.
         profile: Its folder in the inbox; "" for the inbox itself.
         uid: The submitter.
+        dropped_by: The user who dropped it for the submitter (`[api] user`), and may read its results and control it;
+            None: the submitter.
         drop_id: The id that `obcd submit` wrote into its marker; "" otherwise.
         parent: The id that `obcd retry` wrote there: of the job whose failed lines these are; "" otherwise.
         accepted_at: Unix seconds.
@@ -106,6 +109,7 @@ class JobHeader:
     name: str
     profile: str = ""
     uid: int = 0
+    dropped_by: int | None = None
     drop_id: str = ""
     parent: str = ""
     accepted_at: float = 0.0
@@ -153,6 +157,8 @@ class JobHeader:
         document["settings"] = self.settings.to_json()
         document["signatures"] = [signature.to_json() for signature in self.signatures]
         document["context"] = self.context.to_json() if self.context is not None else None
+        if self.dropped_by is None:
+            del document["dropped_by"]
         return document
 
     @classmethod

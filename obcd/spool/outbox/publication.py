@@ -36,7 +36,7 @@ from obcd.spool.inbox.control import fail_cancelled, read_job_controls
 from obcd.spool.job import ledger
 from obcd.spool.job.job_folder import JobHeader, Place, read_firsts, read_header, read_places
 from obcd.spool.outbox.output_lines import id_of_failure, published_failure, published_response, result_of_line
-from obcd.spool.outbox.publish_rename import FILE_MODE, MANIFEST, show
+from obcd.spool.outbox.publish_rename import FILE_MODE, MANIFEST, show, shown_submitter
 from obcd.spool.outbox.response_files import BLOCK_BYTES, remove_files, write_files
 from obcd.users import find_user_name
 
@@ -248,7 +248,7 @@ def _manifest(
         "parent": header.parent,
         "repeat": header.repeat,
         "source": header.source,
-        "submitter": {"uid": header.uid, "name": find_user_name(header.uid)},
+        **shown_submitter(header.uid, header.dropped_by),
         "counts": {
             "lines": header.lines,
             "requests": counts.done,

@@ -16,6 +16,7 @@ from obcd.spool.folders import acl, disk, user_folders
 from obcd.spool.folders.layout import Layout
 from obcd.spool.job import crash_count, lane_index, ledger, repeat_index
 from obcd.spool.outbox.publication_event import note_publication
+from obcd.users import find_user_name
 
 MANIFEST = "manifest.json"
 #: Permissions of a published file.
@@ -37,6 +38,15 @@ WORKING_FILES = (
     crash_count.BEGUN,
     crash_count.QUARANTINED,
 )
+
+
+def shown_submitter(uid: int, dropped_by: int | None) -> dict[str, object]:
+    """Return the manifest's keys about a job's submitter, and about the user who dropped it for the submitter, if any.
+
+    Example: `{"submitter": {"uid": 1001, "name": "ann"}, "dropped_by": {"uid": 990, "name": "obcd-api"}}`.
+    """
+    users = {"submitter": uid, "dropped_by": dropped_by}
+    return {key: {"uid": user, "name": find_user_name(user)} for key, user in users.items() if user is not None}
 
 
 def show(layout: Layout, job: str) -> Path:
@@ -67,19 +77,32 @@ def show(layout: Layout, job: str) -> Path:
         if path.name.startswith(".") and path.suffix == ".tmp":  # of an interrupted write
             disk.remove(path)
     uid = document.get("submitter", {}).get("uid", os.geteuid())  # an older obcd that rejected it did not record this
-    _open_to_readers(folder, uid if layout.per_user else None)
+    _open_to_readers(folder, uid if layout.per_user else None, _dropped_by(document))
     disk.sync_folder(folder)
-    stem, kind = stem_of(document["name"]), _kind(document)
-    target = free_name(layout, document["profile"], stem, kind, job, uid)
-    for above in target.parent.parents:  # made by a clerk that was killed before it could sync them?
-        if not above.is_relative_to(layout.outbox):
-            break
-        disk.sync_folder(above)
-    if document.get("repeat") == "skip" and not kind:
+    target = _find_target(layout, document, job, uid)
+    if document.get("repeat") == "skip" and not _kind(document):
         repeat_index.note(layout, document, target)  # first, so that a shown job is not computed again
     note_publication(layout, document, folder, target)  # first, so that it is not lost with this process
     _move(folder, target)
     return target
+
+
+def _find_target(layout: Layout, document: dict[str, Any], job: str, uid: int) -> Path:
+    """Return where a folder is shown; the folders above it are durable, and open to who dropped it for somebody."""
+    target = free_name(layout, document["profile"], stem_of(document["name"]), _kind(document), job, uid)
+    dropped_by = _dropped_by(document)
+    if dropped_by is not None:
+        user_folders.let_pass(layout, target.parent, dropped_by)
+    for above in target.parent.parents:  # made by a clerk that was killed before it could sync them?
+        if not above.is_relative_to(layout.outbox):
+            break
+        disk.sync_folder(above)
+    return target
+
+
+def _dropped_by(document: dict[str, Any]) -> int | None:
+    uid: int | None = document.get("dropped_by", {}).get("uid")
+    return uid
 
 
 def _move(folder: Path, target: Path) -> None:
@@ -138,20 +161,27 @@ def _fit(stem: str, suffix: str) -> str:
     return (stem if len(raw) <= room else raw[:room].decode("utf-8", "ignore")) + suffix
 
 
-def _open_to_readers(folder: Path, uid: int | None) -> None:
+def _open_to_readers(folder: Path, uid: int | None, dropped_by: int | None) -> None:
     """Open a folder before it is shown: to the group (0750, files 0640), or to one user and not to the group.
 
     It gets no set-group-ID bit: a service with RestrictSUIDSGID= may not set one, and nothing is made in it afterwards.
+
+    Args:
+        dropped_by: Who dropped it for the submitter, and may read it as well; None: nobody.
     """
     for path in _files(folder):
         if uid is not None:
             acl.open_file(path, uid)
         else:
             _open_to_group(path, FILE_MODE)
+        if dropped_by is not None:
+            acl.admit(path, dropped_by, acl.READ)
     if uid is not None:
         acl.open_folder(folder, uid)
     else:
         _open_to_group(folder, 0o750)
+    if dropped_by is not None:
+        acl.admit(folder, dropped_by, acl.READ | acl.ENTER)
 
 
 def _open_to_group(path: Path, mode: int) -> None:

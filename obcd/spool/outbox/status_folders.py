@@ -18,9 +18,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from obcd.core.tables.file_format import stem_of
-from obcd.spool.folders import disk
+from obcd.spool.folders import acl, disk
 from obcd.spool.folders.layout import Layout
-from obcd.spool.folders.user_folders import find_places, make_place
+from obcd.spool.folders.user_folders import find_places, let_pass, make_place
 from obcd.spool.inbox.arrivals import Key
 from obcd.spool.job.job_folder import JobHeader
 from obcd.spool.outbox.preview import PREVIEWS
@@ -68,6 +68,9 @@ class StatusFolders:
             if folder is None or (os.path.lexists(folder) and not _is_status_folder(folder)):
                 folder = free_name(self._layout, header.profile, header.stem, ".partial", header.id, header.uid)
             _make_status_folder(folder)
+            if header.dropped_by is not None:
+                let_pass(self._layout, folder.parent, header.dropped_by)
+                acl.admit(folder, header.dropped_by, acl.READ | acl.ENTER, inherit=True)
             self._partial[header.id] = folder
             disk.show_json(folder / "progress.json", document)
             if why:

@@ -91,6 +91,8 @@ class _Content:
     form: Form = field(default_factory=Form)
     reading: Reading = PLAIN
     accepts: Set[str] = frozenset()
+    submitter: str = ""
+    is_checked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,8 @@ class Target:
         reading: The settings with which its lines are read there.
         parent: The job that it retries, "" for none.
         accepts: The kinds of files that are accepted there beside JSONL.
+        submitter: The user for whom it is dropped by the API, "" for the user of this process.
+        is_checked: Whether its lines are checked before it is dropped; the coordinator checks them in any case.
     """
 
     path: Path
@@ -110,6 +114,8 @@ class Target:
     reading: Reading = PLAIN
     parent: str = ""
     accepts: Set[str] = frozenset()
+    submitter: str = ""
+    is_checked: bool = True
 
 
 class Steps(Protocol):
@@ -204,7 +210,13 @@ def drop(reader: IO[bytes], label: str, target: Target, max_line_bytes: int, ste
         raise _taken(target.path)
     form = form_of(target.path.name) or Form()
     content = _Content(
-        printable(label), form=form, reading=target.reading, parent=target.parent, accepts=target.accepts
+        printable(label),
+        form=form,
+        reading=target.reading,
+        parent=target.parent,
+        accepts=target.accepts,
+        submitter=target.submitter,
+        is_checked=target.is_checked,
     )
     drop_id = secrets.token_hex(8)
     temporary = hidden(target.path, drop_id)
@@ -289,7 +301,7 @@ def _copy(reader: IO[bytes], temporary: Path, content: _Content, max_line_bytes:
             before = os.fstat(reader.fileno())
             _copy_checked(reader, writer, content, max_line_bytes, before)
             _check_unchanged(before, os.fstat(reader.fileno()), content.label)
-            if content.prompts == 0:
+            if content.is_checked and content.prompts == 0:
                 raise InputError(_no_prompts(content))
             writer.flush()
             _open_to_daemon(writer.fileno(), temporary)
@@ -352,7 +364,10 @@ def _check_content(
 ) -> None:
     """Check the lines of a file while it is copied; of Parquet, whose beginning is its end, the copy."""
     form, reading = content.form, content.reading
-    if form.is_json:
+    if not content.is_checked:
+        for _ in copied:
+            pass
+    elif form.is_json:
         found = open_json(copied, form, MOST_UNPACKED_BYTES, is_data=reading.template is not None)
         if found.shape is not JsonShape.LINES and JSON not in content.accepts:
             raise FormError(why_not_lines(found.shape, content.accepts))
@@ -483,11 +498,11 @@ def _marked(target: Path, content: _Content, drop_id: str) -> Iterator[None]:
     document: dict[str, object] = {
         "sha256": content.sha256,
         "bytes": content.size,
-        "lines": content.lines,
+        **({"lines": content.lines} if content.is_checked else {}),
         "drop_id": drop_id,
+        **({"parent": content.parent} if content.parent else {}),
+        **({"submitter": content.submitter} if content.submitter else {}),
     }
-    if content.parent:
-        document["parent"] = content.parent
     with os.fdopen(_make_marker(marker, target), "wb") as file:
         try:
             file.write(json.dumps(document).encode() + b"\n")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from obcd.coordinator.spool_setup import open_profiles, open_spool
+from obcd.coordinator.spool_setup import open_profiles, open_spool, open_to_api
 from obcd.errors import InputError
 from obcd.spool.folders import acl, permissions
 from obcd.spool.folders.layout import Layout, SpoolLock
@@ -89,3 +89,46 @@ def test_disk_that_refuses_the_trial_is_told(spool: Layout, monkeypatch: pytest.
 
     with pytest.raises(InputError, match="No space left"):
         start(replace(spool, per_user=True))
+
+
+API = 61009
+
+
+def test_api_is_let_in_to_drop_and_to_find_but_not_to_list(spool: Layout) -> None:
+    if not acl.has_acls(spool.root):
+        pytest.skip("the temporary folder's filesystem keeps no ACLs")
+    for folder, mode in ((spool.root, 0o750), (spool.inbox, 0o3730), (spool.outbox, 0o2750)):
+        folder.chmod(mode)
+
+    assert list(open_to_api(spool, API, "")) == []
+    assert list(open_to_api(spool, API, "")) == []
+
+    assert acl.readers(spool.root) == acl.readers(spool.inbox) == acl.readers(spool.outbox) == (API,)
+    assert acl.readers(spool.inbox / "clinical") == ()
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (spool.root, spool.inbox, spool.outbox)} == {
+        0o750, 0o3730, 0o2750,
+    }  # fmt: skip
+
+
+def test_api_is_not_let_into_an_inbox_for_one_user(spool: Layout) -> None:
+    spool.inbox.chmod(0o700)
+
+    faults = list(open_to_api(spool, API, ""))
+
+    assert any("3730" in fault for fault in faults)
+    assert acl.readers(spool.inbox) == ()
+
+
+def test_what_cannot_be_opened_to_the_api_is_named_with_the_command(
+    spool: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acl, "admit", lambda *_: False)
+    spool.inbox.chmod(0o3730)
+    spool.outbox.chmod(0o2750)
+    spool.root.chmod(0o755)
+
+    faults = list(open_to_api(spool, API, ""))
+
+    assert [f"setfacl -m u:{API}:{what} {path}" in fault for fault, (what, path) in zip(
+        faults, (("x", spool.outbox), ("wx", spool.inbox)), strict=True
+    )] == [True, True]  # fmt: skip

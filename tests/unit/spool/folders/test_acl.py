@@ -113,3 +113,33 @@ def test_system_without_the_calls_has_no_acls(folder: Path, monkeypatch: pytest.
     assert not acl.has_acls(folder)
     assert not acl.is_supported(folder)
     assert acl.readers(folder) == ()
+
+
+def test_user_is_admitted_beside_all_who_were_there(folder: Path) -> None:
+    folder.chmod(0o2750)
+
+    assert acl.admit(folder, UID, acl.ENTER, inherit=True)
+    assert acl.admit(folder, UID + 1, acl.READ)
+    (folder / "file").touch(0o640)
+
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o2750, "what the group may do stays, and shows"
+    assert acl.readers(folder) == (UID, UID + 1)
+    assert acl.readers(folder / "file") == acl.heirs(folder) == (UID,)
+
+
+def test_admission_takes_no_permission_away(folder: Path) -> None:
+    acl.admit(folder, UID, acl.READ | acl.ENTER)
+    before = os.getxattr(folder, acl.ACCESS)
+
+    acl.admit(folder, UID, acl.ENTER)
+
+    assert os.getxattr(folder, acl.ACCESS) == before
+
+
+def test_filesystem_without_acls_admits_nobody(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(*_: object, **__: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(os, "setxattr", unsupported)
+
+    assert not acl.admit(folder, UID, acl.READ)
