@@ -105,6 +105,8 @@ class Windows:
 
     windows: tuple[Window, ...] = ()
     zone: tzinfo | None = field(default=None, compare=False)
+    #: The spell found last: the coordinator asks in every tick.
+    _last: list[Spell] = field(default_factory=list, compare=False, repr=False)
 
     @classmethod
     def parse(cls, texts: str | Sequence[str], zone: tzinfo | None = None) -> Windows:
@@ -144,8 +146,14 @@ class Windows:
         """Return the spell of time around a moment in which nothing changes: it answers until the clock leaves it."""
         if not self.windows:
             return Spell(is_open=True)
-        before: float | None = None
-        for start, end in self._spans(at):
+        if not (self._last and self._last[0].holds(at)):
+            self._last[:] = [self._find_spell(at)]
+        return self._last[0]
+
+    def _find_spell(self, at: float) -> Spell:
+        today = datetime.fromtimestamp(at, self.zone).date()
+        before: float | None = moment_of(today - timedelta(days=_BEFORE - 1), 0, self.zone)  # an earlier one is over
+        for start, end in self._spans(today):
             if at < start:
                 return Spell(before, start, is_open=False)
             if at < end:
@@ -176,9 +184,8 @@ class Windows:
             start = until
         return total
 
-    def _spans(self, at: float) -> Iterator[tuple[float, float]]:
-        """Yield when windows open and close, in order and merged, from some time before a moment to long after it."""
-        today = datetime.fromtimestamp(at, self.zone).date()
+    def _spans(self, today: date) -> Iterator[tuple[float, float]]:
+        """Yield when windows open and close, in order and merged, from some days before a day to long after it."""
         days = [today + timedelta(days=step) for step in range(-_BEFORE, _AFTER)]
         found = sorted(w.span(day, self.zone) for day in days for w in self.windows if day.weekday() in w.days)
         return _merged(found)
@@ -189,7 +196,7 @@ class Spell:
     """A time in which windows stay open, or stay closed.
 
     Attributes:
-        since: When it began, in Unix seconds; None: longer ago than a window lasts.
+        since: When it began, or a later moment in it, in Unix seconds; None: it has always been.
         until: When it ends; None: never.
     """
 

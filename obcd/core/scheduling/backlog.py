@@ -7,6 +7,7 @@ lines takes a megabyte; the requests themselves stay on disk.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
@@ -65,6 +66,8 @@ class Backlog:
         self.weights: dict[str, str] | None = {}
         #: Nothing of the job is leased while this is set; requests in flight finish.
         self.is_paused = False
+        #: When the window of the job closes, as in `Holder`.
+        self.closes_at: float | None = None
         #: Whether texts for vectors may go out in one call with others; its reply has one count of tokens for all.
         self.may_share = True
         #: Whether the cache of answers may know the requests.
@@ -96,6 +99,11 @@ class Backlog:
 
     def __len__(self) -> int:
         return len(self._states)
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether none of its requests may be leased: it is paused, or waits for its window."""
+        return self.is_paused or self.closes_at == -math.inf
 
     def signature_number(self, ordinal: int) -> int:
         """Return the number of a request's signature in `signatures`."""

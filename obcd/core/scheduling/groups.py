@@ -33,7 +33,7 @@ class Group:
     @property
     def is_at_rest(self) -> bool:
         """Return whether no request of it waits for an endpoint."""
-        return self.backlog.is_paused or not self.backlog.has_unleased(self.number)
+        return self.backlog.is_at_rest or not self.backlog.has_unleased(self.number)
 
 
 class Turns:

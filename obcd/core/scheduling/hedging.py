@@ -130,7 +130,7 @@ class HedgedRequests:
         return [lease for _, _, lease in sorted(found, reverse=True)]
 
     def _is_allowed(self, lease: Lease, backlog: Backlog, holders: list[Holder], pace: MeanLatency, now: float) -> bool:
-        if backlog.is_paused or (backlog.has_cache and now - lease.sent_at < CACHE_SECONDS):
+        if backlog.is_at_rest or (backlog.has_cache and now - lease.sent_at < CACHE_SECONDS):
             return False
         holder = next(item for item in holders if item.name == lease.endpoint)
         here, _ = backlog.beginning(lease.ordinal)

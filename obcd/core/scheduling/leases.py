@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ GROUP_CALLS = 2
 #: A request is expected to finish within this many times the mean of its endpoint, or within so many seconds while that
 #: is not known.
 FINISH_MEANS, FINISH_SECONDS = 2.0, 60.0
+#: The end of the window of an endpoint or a job that has none open.
+CLOSED = -math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class Holder:
     Attributes:
         only_for: The user id whose requests it serves; None: those of all.
         ends_at: When its allocation ends, in monotonic seconds; None: it has no end.
+        closes_at: When its window closes; `CLOSED` if none is open; None: it never closes.
     """
 
     name: str
@@ -97,6 +101,7 @@ class Holder:
     #: False while it is known to have no room. Whatever may give it room sets this: a full endpoint at which nothing
     #: has happened is not looked at again.
     may_have_room: bool = True
+    closes_at: float | None = None
 
     @property
     def finder(self) -> SlotFinder:
@@ -146,11 +151,15 @@ class Holder:
         return (self.digests or {}).get(signature.model)
 
     def can_finish(self, now: float) -> bool:
-        """Return whether a request that is sent now should finish before the endpoint ends, by its own pace."""
-        if self.ends_at is None:
+        """Return whether a request that is sent now should finish before the endpoint ends or closes, by its pace."""
+        return self.can_finish_by(self.ends_at, now) and self.can_finish_by(self.closes_at, now)
+
+    def can_finish_by(self, end: float | None, now: float) -> bool:
+        """Return whether a request that is sent now should finish before a moment; None: there is no end."""
+        if end is None:
             return True
         expected = FINISH_SECONDS if self.pace.mean is None else FINISH_MEANS * self.pace.mean
-        return now + expected < self.ends_at
+        return now + expected < end
 
     def is_for(self, submitter: int) -> bool:
         """Return whether the endpoint serves the requests of a user."""

@@ -1,9 +1,10 @@
 """Which endpoint gets which request next: jobs on one side, free slots on the other. Pure: values in, leases out.
 
-Rules: an endpoint never holds more requests than its open slots. It keeps the signature that it has loaded while there
-is work for it, and drains before it switches. Submitters take turns, and so do the jobs of one submitter, higher
-priority first (see `fair_share`). Requests that share a long beginning follow each other in one slot (see `lanes`). A
-request that failed on one endpoint goes to another one first. A fault of the endpoint costs the request nothing.
+Rules: an endpoint never holds more requests than its open slots, and gets nothing outside its window or the job's. It
+keeps the signature that it has loaded while there is work for it, and drains before it switches. Submitters take turns,
+and so do the jobs of one submitter, higher priority first (see `fair_share`). Requests that share a long beginning
+follow each other in one slot (see `lanes`). A request that failed on one endpoint goes to another one first. A fault of
+the endpoint costs the request nothing.
 `poison` finds out which request caused a crash. An endpoint without other work also gets requests that take long
 elsewhere, and the first answer counts (see `hedging`). A job never mixes answers of different weights (see `weights`),
 and an endpoint that cannot serve a signature as it should is left out for that signature (see `signature_health`).
@@ -25,7 +26,7 @@ from obcd.core.scheduling.attempt_count import AttemptCount
 from obcd.core.scheduling.backlog import ELSEWHERE_SECONDS, Admits, Backlog
 from obcd.core.scheduling.groups import Group, Turns, must_switch, servers_of, spared_first
 from obcd.core.scheduling.hedging import HedgedRequests
-from obcd.core.scheduling.leases import GROUP_CALLS, Holder, Lease, Overtaken
+from obcd.core.scheduling.leases import CLOSED, GROUP_CALLS, Holder, Lease, Overtaken
 from obcd.core.scheduling.missing_models import (
     MissingModel,
     Shortage,
@@ -62,6 +63,8 @@ class Scheduler:
         self._overtaken: list[Overtaken] = []
         #: Requests whose group failed, perhaps because of them: they go alone.
         self._apart: set[RequestKey] = set()
+        #: Tickets of requests that are aborted because a window has closed.
+        self._broken_off: set[int] = set()
 
     # --- endpoints -----------------------------------------------------------------------------------------------
 
@@ -109,6 +112,22 @@ class Scheduler:
     def limit_endpoint(self, name: str, only_for: int | None, ends_at: float | None) -> None:
         """Set whose requests an endpoint serves, and when it ends, as in `Holder`."""
         self._endpoints[name].only_for, self._endpoints[name].ends_at = only_for, ends_at
+
+    def set_window(self, name: str, closes_at: float | None) -> None:
+        """Set when the window of an endpoint closes, as in `Holder`; that of a job stands in its backlog."""
+        self._endpoints[name].closes_at = closes_at
+
+    def break_off_closed(self) -> list[Lease]:
+        """Return the leases in flight outside their windows, each one once: to be aborted, which costs them nothing."""
+        closed = {job for job, backlog in self._backlogs.items() if backlog.closes_at == CLOSED}
+        found = [
+            lease
+            for holder in self._endpoints.values()
+            for lease in holder.leases.values()
+            if (holder.closes_at == CLOSED or lease.job in closed) and lease.ticket not in self._broken_off
+        ]
+        self._broken_off.update(lease.ticket for lease in found)
+        return found
 
     def can_finish(self, name: str, now: float) -> bool:
         """Return whether a request that an endpoint gets now should finish before the endpoint ends."""
@@ -255,6 +274,7 @@ class Scheduler:
         """
         holder = self._changing(endpoint)
         lease = holder.leases.pop(ticket, None)
+        self._broken_off.discard(ticket)
         if lease is None:
             return None
         backlog = self._backlogs.get(lease.job)
@@ -294,6 +314,11 @@ class Scheduler:
         if lease is None:
             return None
         backlog, has_neighbours = self._backlogs.get(lease.job), bool(holder.leases)
+        if ticket in self._broken_off:
+            self._broken_off.remove(ticket)
+            if backlog is not None and fault.remedy is not Remedy.NEVER:
+                self._send_again(backlog, lease, now)
+                return None
         if backlog is not None:  # its hedged request may have failed before, which counts
             lease = replace(lease, attempt=max(lease.attempt, self._attempts(backlog, lease.ordinal) + 1))
         found = self._suspects.judge(fault, lease.request, endpoint, lease.sent_at, now, has_neighbours=has_neighbours)
@@ -370,7 +395,7 @@ class Scheduler:
 
         Requests that are due already wait for an endpoint.
         """
-        dues = [backlog.next_due(now) for backlog in self._backlogs.values() if not backlog.is_paused]
+        dues = [backlog.next_due(now) for backlog in self._backlogs.values() if not backlog.is_at_rest]
         return min((due for due in [*dues, self._hedged.next_look] if due is not None and due > now), default=None)
 
     # --- inside --------------------------------------------------------------------------------------------------
@@ -470,7 +495,7 @@ class Scheduler:
         reserved: dict[str, tuple[Group, int]] = {}
         for job, ordinal in self._suspects.alone:
             backlog = self._backlogs[job]
-            if backlog.is_paused or not backlog.lease_due(ordinal, ELSEWHERE_SECONDS, now, only_look=True):
+            if backlog.is_at_rest or not backlog.lease_due(ordinal, ELSEWHERE_SECONDS, now, only_look=True):
                 continue
             group = self._group_of(backlog, ordinal)
             order = (item for item in spared_first(self._endpoints.values()) if item.name not in reserved)
@@ -516,6 +541,7 @@ class Scheduler:
         if hedge is None or holder is None or holder.leases.pop(hedge.ticket, None) is None:
             return
         holder.may_have_room = True
+        self._broken_off.discard(hedge.ticket)
         backlog = self._backlogs.get(hedge.job)
         age = now - hedge.sent_at - (backlog.beginning(hedge.ordinal)[0] if backlog is not None else 0.0)
         is_overdue = is_faster and holder.pace.is_overdue(age, now - lease.sent_at)
@@ -523,6 +549,11 @@ class Scheduler:
         if is_overdue:
             reason = "it takes far longer than other endpoints, and than before"
             holder.health.on_fault(Harm.STRIKE, reason, hedge.sent_at, now)
+
+    def _send_again(self, backlog: Backlog, lease: Lease, now: float) -> None:
+        """Let a request wait for its next window; it was not at fault, and nothing counts."""
+        if self._hedged.part(lease) is None:
+            backlog.postpone(lease.ordinal, now)
 
     def _end(self, backlog: Backlog, lease: Lease) -> None:
         backlog.end(lease.ordinal)
@@ -567,7 +598,10 @@ class Scheduler:
         return self._may_ask(endpoint, group, now) and endpoint.health.open_slots(endpoint.slots) > 0
 
     def _may_ask(self, endpoint: Holder, group: Group, now: float) -> bool:
-        return endpoint.fits(group.signature, now) and self._weights.may_ask(group.backlog, group.signature, endpoint)
+        backlog = group.backlog
+        if backlog.closes_at is not None and not endpoint.can_finish_by(backlog.closes_at, now):
+            return False
+        return endpoint.fits(group.signature, now) and self._weights.may_ask(backlog, group.signature, endpoint)
 
     def _group_of(self, backlog: Backlog, ordinal: int) -> Group:
         number = backlog.signature_number(ordinal)

@@ -148,6 +148,14 @@ def test_spell_answers_for_all_moments_in_it() -> None:
         assert windows.is_open(spell.since - 0.5) is not spell.is_open
 
 
+def test_clock_that_is_set_back_finds_the_window_that_was_open_then() -> None:
+    windows = Windows.parse("mon 20:00-22:00", BERLIN)
+
+    assert not windows.is_open(at("2026-12-05T12:00"))
+    assert windows.is_open(at("2026-11-30T21:00"))
+    assert not windows.is_open(at("2026-11-29T21:00"))
+
+
 def test_work_goes_on_in_the_next_window() -> None:
     windows = Windows.parse(NIGHTS, BERLIN)
 
