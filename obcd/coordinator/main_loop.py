@@ -584,8 +584,7 @@ class Coordinator:
             self.counters.on_recorded(entry.job, entry.counts, entry.model, entry.failure)
             if job.counts.done >= job.header.requests:
                 complete.add(entry.job)
-        for name in complete:
-            self.jobs.end_if_complete(name)
+        self.jobs.end_if_complete(*complete)
 
     # --- housekeeping --------------------------------------------------------------------------------------------
 
