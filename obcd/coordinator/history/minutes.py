@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from obcd.coordinator.history.idle_slots import find_idle_reason
@@ -23,8 +24,11 @@ from obcd.spool.history.history_line import CardColumns, EndpointColumns, Histor
 
 logger = logging.getLogger(__name__)
 
-#: Seconds from one line to the next.
-LINE_SECONDS = 60.0
+#: Seconds from one line to the next, and least seconds when the cluster gets its first job or ends its last one: lines
+#: then begin and end with work, so that the energy of a job that runs alone is not mixed with that of idle cards.
+LINE_SECONDS, LEAST_SECONDS = 60.0, 15.0
+#: The most seconds by which a counter of energy is brought forward: a record is as old as that.
+MOST_AGE_SECONDS = 15.0
 #: The most seconds for which one view counts: after a longer pause the machine was suspended.
 MOST_VIEW_SECONDS = 10.0
 #: The most lines that wait for a disk that refuses: a day of them.
@@ -47,6 +51,7 @@ class HistoryWriter:
         self._is_broken = False
         self._began: float | None = None
         self._seen_at = 0.0
+        self._is_working = False
         self._slot_seconds = self._busy_seconds = 0.0
         self._idle: dict[str, float] = {}
         #: {job: its results since the last line}
@@ -75,9 +80,11 @@ class HistoryWriter:
             return
         if self._began is None:
             self._began = self._seen_at = now
+            self._is_working = view.unfinished > 0
         self._integrate(view, min(now - self._seen_at, MOST_VIEW_SECONDS))
         self._seen_at = now
-        if now - self._began >= LINE_SECONDS:
+        has_turned = self._is_working is not (view.unfinished > 0)
+        if now - self._began >= (LEAST_SECONDS if has_turned else LINE_SECONDS):
             self._hand_over(view, now)
 
     def finish(self, view: LiveView, now: float) -> None:
@@ -97,7 +104,7 @@ class HistoryWriter:
 
     def _hand_over(self, view: LiveView, now: float) -> None:
         self._lines.append(self._make(view, now))
-        self._began, self._counters = now, view.counters
+        self._began, self._counters, self._is_working = now, view.counters, view.unfinished > 0
         self._slot_seconds = self._busy_seconds = 0.0
         self._idle, self._jobs = {}, {}
         self._run_later(self._write)
@@ -175,10 +182,17 @@ class HistoryWriter:
 
 def _cards_of(view: LiveView) -> list[tuple[str, CardReading]]:
     """Return the cards of registered hosts, and those of this machine on which servers of obcd run, with "" as host."""
-    cards = [(host.name, card) for host in view.hosts for card in host.cards]
+    cards = [(host.name, _brought_forward(card, host.age_seconds or 0.0)) for host in view.hosts for card in host.cards]
     seen = {card.uuid for _, card in cards}
     served = [card for card in view.cards if card.name] or view.cards  # without a plan no card has its name
     return cards + [("", card) for card in served if card.uuid not in seen]
+
+
+def _brought_forward(card: CardReading, age: float) -> CardReading:
+    """Return a reading with its energy as of now: a record is some seconds old, and a job may have begun since."""
+    if card.energy_joules is None or card.power_watts is None:
+        return card
+    return replace(card, energy_joules=card.energy_joules + card.power_watts * min(age, MOST_AGE_SECONDS))
 
 
 def _grown(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:

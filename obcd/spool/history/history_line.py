@@ -78,7 +78,7 @@ class CardColumns(Document):
         index: nvidia-smi's; MIG instances of one card share it.
         product: Its name.
         utilization: Share of the last moment in which it computed, 0 to 1.
-        energy_joules: Used since its driver was loaded: differences count.
+        energy_joules: Used since its driver was loaded, brought forward by its power to the time of the line.
         xid_errors: Number of its faults (Xid) since the start of its host; `last_xid` is the last one.
     """
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from obcd.coordinator.history.idle_slots import find_idle_reason
-from obcd.coordinator.history.minutes import LINE_SECONDS, HistoryWriter
+from obcd.coordinator.history.minutes import LEAST_SECONDS, LINE_SECONDS, HistoryWriter
 from obcd.coordinator.metering.counters import CountersView
 from obcd.coordinator.view import DaemonState, EndpointView, HostView, LiveView
 from obcd.core.answer.counts import Counts
@@ -129,6 +129,31 @@ def test_slots_are_summed_over_time(minutes: Minutes) -> None:
     (line,) = minutes.lines()
     assert (line.slot_seconds, line.busy_seconds) == (16 * 60, 16 * 20 + 4 * 20)
     assert line.idle_seconds == {IdleReason.NO_FITTING_REQUEST: 12 * 20}
+
+
+def test_a_line_ends_when_work_begins_and_when_it_ends(minutes: Minutes) -> None:
+    idle = replace(VIEW, unfinished=0)
+    minutes.show(VIEW, LINE_SECONDS)
+    minutes.show(idle, 20)
+    minutes.show(VIEW, 30)
+    minutes.show(idle, 1)
+
+    assert [line.seconds for line in minutes.lines()] == [LINE_SECONDS, LEAST_SECONDS, LEAST_SECONDS, 21.0]
+
+
+def test_jobs_that_come_and_go_make_few_lines(minutes: Minutes) -> None:
+    for _ in range(150):
+        minutes.show(VIEW, 1)
+        minutes.show(replace(VIEW, unfinished=0), 1)
+
+    assert len(minutes.lines()) <= 300 / LEAST_SECONDS
+
+
+def test_energy_of_a_record_is_brought_forward_to_the_time_of_the_line(minutes: Minutes) -> None:
+    cards = (CardReading(uuid="GPU-1", power_watts=300.0, energy_joules=5e6), CardReading(uuid="GPU-2"))
+    minutes.show(replace(VIEW, hosts=(HostView(name="h", state="serving", age_seconds=4.0, cards=cards),)), 61)
+
+    assert minutes.lines()[0].cards.energy_joules == (5e6 + 1200, None)
 
 
 def test_a_machine_that_slept_does_not_count_its_sleep(minutes: Minutes) -> None:
