@@ -3,7 +3,7 @@
     view, once a second ─► integrals of slots ─┐
     results on disk ─► counts of jobs ─────────┴─ once a minute ─► HistoryLine ─► recorder ─► root/history/
 
-The sums over all lines of a run are the counters of the run, except for the time after its last line.
+The sums over all lines of a run are what its counters grew by, except for the time after its last line.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class HistoryWriter:
             return
         if self._began is None:
             self._began = self._seen_at = now
-            self._is_working = view.unfinished > 0
+            self._is_working, self._counters = view.unfinished > 0, view.counters
         self._integrate(view, min(now - self._seen_at, MOST_VIEW_SECONDS))
         self._seen_at = now
         has_turned = self._is_working is not (view.unfinished > 0)

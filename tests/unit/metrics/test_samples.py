@@ -106,8 +106,9 @@ def test_unknown_time_and_space_are_left_out() -> None:
 
 def test_counters_are_those_of_the_coordinator() -> None:
     counters = CounterSet(0.0)
-    counters.on_recorded(Counts(responses=2, prompt_tokens=10, eval_tokens=4, work_seconds=2.0, same=1), "m:latest")
-    counters.on_recorded(Counts(failures=1), "m:latest", "too_long")
+    equal = Counts(responses=2, prompt_tokens=10, eval_tokens=4, work_seconds=2.0, same=1)
+    counters.on_recorded("j", equal, "m:latest")
+    counters.on_recorded("j", Counts(failures=1), "m:latest", "too_long")
     counters.on_attempt("busy")
     counters.on_tick(0.03)
     found = series(replace(EMPTY, counters=counters.view()))

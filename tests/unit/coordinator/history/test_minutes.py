@@ -97,6 +97,14 @@ def test_sums_over_lines_are_the_counters(minutes: Minutes) -> None:
     assert [(line.prompt_tokens, line.output_tokens, line.cache_hits) for line in lines][2] == (3000, 300, 3)
 
 
+def test_what_an_earlier_coordinator_counted_is_in_no_line(tmp_path: Path) -> None:
+    minutes = Minutes(tmp_path)
+    minutes.writer.tick(replace(VIEW, counters=CountersView(responses=1000, failures={"timeout": 3})), minutes.now)
+    minutes.show(replace(VIEW, counters=CountersView(responses=1007, failures={"timeout": 3})), LINE_SECONDS)
+
+    assert [(line.responses, line.failures) for line in minutes.lines()] == [(7, {})]
+
+
 def test_endpoint_counts_what_it_did_since_the_last_line_and_from_0_when_it_comes_again(minutes: Minutes) -> None:
     for answered in (5, 9, 2):
         item = replace(ENDPOINT, answered=answered, faults=0, prompt_tokens=10 * answered, output_tokens=answered)
