@@ -1,6 +1,6 @@
 """Draw plots as SVG without script: lines over time, with gaps where nothing is known. Pure.
 
-Lines differ by dashes as well as by colours, so that they can be told apart without colours. Colours stand in the style
+Lines differ by dashes as well as by colours, for those who do not see colours. Colours stand in the style
 of the page, for light and dark.
 """
 

@@ -18,6 +18,7 @@ from obcd.coordinator.history.idle_slots import find_idle_reason
 from obcd.coordinator.metering.counters import CountersView
 from obcd.coordinator.view import EndpointView, LiveView
 from obcd.core.answer.counts import Counts
+from obcd.core.endpoint.health import EndpointState
 from obcd.hosts.record import CardReading
 from obcd.spool.history.history_files import write_history
 from obcd.spool.history.history_line import CardColumns, EndpointColumns, HistoryLine, JobColumns
@@ -52,8 +53,9 @@ class HistoryWriter:
         self._began: float | None = None
         self._seen_at = 0.0
         self._is_working = False
-        self._slot_seconds = self._busy_seconds = 0.0
         self._idle: dict[str, float] = {}
+        #: {endpoint: seconds in which it was UP, and the sums of its slots and of its requests in flight}
+        self._used: dict[str, list[float]] = {}
         #: {job: its results since the last line}
         self._jobs: dict[str, Counts] = {}
         self._counters = CountersView()
@@ -96,8 +98,13 @@ class HistoryWriter:
     def _integrate(self, view: LiveView, seconds: float) -> None:
         is_waited_for = view.requests_waiting > 0
         for item in view.endpoints:
-            self._slot_seconds += item.slots * seconds
-            self._busy_seconds += item.in_flight * seconds
+            used = self._used.get(item.name)
+            if used is None:
+                used = self._used[item.name] = [0.0, 0.0, 0.0]
+            if item.state == EndpointState.UP:
+                used[0] += seconds
+            used[1] += item.slots * seconds
+            used[2] += item.in_flight * seconds
             if is_waited_for and item.slots > item.in_flight:
                 reason = find_idle_reason(view, item)
                 self._idle[reason] = self._idle.get(reason, 0.0) + (item.slots - item.in_flight) * seconds
@@ -105,8 +112,7 @@ class HistoryWriter:
     def _hand_over(self, view: LiveView, now: float) -> None:
         self._lines.append(self._make(view, now))
         self._began, self._counters, self._is_working = now, view.counters, view.unfinished > 0
-        self._slot_seconds = self._busy_seconds = 0.0
-        self._idle, self._jobs = {}, {}
+        self._idle, self._used, self._jobs = {}, {}, {}
         self._run_later(self._write)
 
     def _write(self) -> None:
@@ -141,8 +147,8 @@ class HistoryWriter:
             cache_hits=counters.cache_hits - before.cache_hits,
             prompt_tokens=counters.prompt_tokens - before.prompt_tokens,
             output_tokens=counters.output_tokens - before.output_tokens,
-            slot_seconds=round(self._slot_seconds, 1),
-            busy_seconds=round(self._busy_seconds, 1),
+            slot_seconds=round(sum(used[1] for used in self._used.values()), 1),
+            busy_seconds=round(sum(used[2] for used in self._used.values()), 1),
             idle_seconds={reason: round(seconds, 1) for reason, seconds in self._idle.items()},
             utilization=round(sum(busy) / len(busy), 3) if busy else None,
             power_watts=round(sum(watts), 1) if watts else None,
@@ -153,8 +159,9 @@ class HistoryWriter:
 
     def _endpoint_columns(self, view: LiveView) -> EndpointColumns:
         hosts = {name: host.name for host in view.hosts for name in host.endpoints}
-        grown = list(self._grown_endpoints(view.endpoints))
         items = view.endpoints
+        grown = list(self._grown_endpoints(items))
+        used = [self._used[item.name] for item in items]
         return EndpointColumns(
             name=tuple(item.name for item in items),
             host=tuple(hosts.get(item.name) or ("" if item.host in LOOPBACK else item.host) for item in items),
@@ -162,6 +169,9 @@ class HistoryWriter:
             state=tuple(str(item.state) for item in items),
             slots=tuple(item.slots for item in items),
             in_flight=tuple(item.in_flight for item in items),
+            up_seconds=tuple(round(item[0], 1) for item in used),
+            slot_seconds=tuple(round(item[1], 1) for item in used),
+            busy_seconds=tuple(round(item[2], 1) for item in used),
             answered=tuple(item[0] for item in grown),
             faults=tuple(item[1] for item in grown),
             prompt_tokens=tuple(item[2] for item in grown),

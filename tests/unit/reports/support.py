@@ -46,6 +46,7 @@ def minute(time: float, job: str = "", number: int = 0, *, endpoint: str = "a", 
         idle_seconds={"endpoint_down": 16 * 60.0}, utilization=0.5, power_watts=400.0,
         endpoints=EndpointColumns(
             name=(endpoint, "b"), host=("h", "h"), gpu=(0, 1), state=("UP", "DOWN"), slots=(16, 16), in_flight=(16, 0),
+            up_seconds=(60.0, 0.0), slot_seconds=(960.0, 960.0), busy_seconds=(960.0, 0.0),
             answered=(60, 0), faults=(1, 0), prompt_tokens=(6000, 0), output_tokens=(1200, 0),
         ),
         cards=CardColumns(

@@ -136,6 +136,7 @@ def test_slots_are_summed_over_time(minutes: Minutes) -> None:
 
     (line,) = minutes.lines()
     assert (line.slot_seconds, line.busy_seconds) == (16 * 60, 16 * 20 + 4 * 20)
+    assert (line.endpoints.slot_seconds, line.endpoints.busy_seconds) == ((16 * 60,), (16 * 20 + 4 * 20,))
     assert line.idle_seconds == {IdleReason.NO_FITTING_REQUEST: 12 * 20}
 
 
@@ -162,6 +163,13 @@ def test_energy_of_a_record_is_brought_forward_to_the_time_of_the_line(minutes: 
     minutes.show(replace(VIEW, hosts=(HostView(name="h", state="serving", age_seconds=4.0, cards=cards),)), 61)
 
     assert minutes.lines()[0].cards.energy_joules == (5e6 + 1200, None)
+
+
+def test_time_in_which_an_endpoint_is_up_is_summed(minutes: Minutes) -> None:
+    minutes.show(VIEW, 20)
+    minutes.show(replace(VIEW, endpoints=(replace(ENDPOINT, state=EndpointState.DOWN),)), 40)
+
+    assert minutes.lines()[0].endpoints.up_seconds == (20.0,)
 
 
 def test_a_machine_that_slept_does_not_count_its_sleep(minutes: Minutes) -> None:
@@ -259,4 +267,4 @@ def test_line_of_28_endpoints_with_a_card_each_has_some_kilobytes(minutes: Minut
     minutes.show(replace(VIEW, hosts=(host,), endpoints=items), LINE_SECONDS)
 
     (line,) = minutes.lines()
-    assert len(json.dumps(line.to_json(), separators=(",", ":"))) < 6000
+    assert len(json.dumps(line.to_json(), separators=(",", ":"))) < 6500

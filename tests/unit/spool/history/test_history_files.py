@@ -31,6 +31,7 @@ LINE = HistoryLine(
     power_watts=300.0,
     endpoints=EndpointColumns(
         name=("a", "b"), host=("h", ""), gpu=(0, 1), state=("UP", "DOWN"), slots=(16, 16), in_flight=(16, 0),
+        up_seconds=(60.0, 0.0), slot_seconds=(960.0, 960.0), busy_seconds=(960.0, 0.0),
         answered=(97, 0), faults=(1, 0), prompt_tokens=(9000, 0), output_tokens=(4100, 0),
     ),
     cards=CardColumns(
