@@ -145,8 +145,9 @@ def test_joules_of_a_job_are_those_of_the_curve_of_its_card(stand_ins: StandIns,
     """The whole way: NVML, record each 10 s, a view each second, a line a minute, the report on its time."""
     lines: list[HistoryLine] = []
     writer = HistoryWriter(None, lambda _: None)
-    writer._root, writer._run_later = tmp_path, lambda _: lines.append(writer._lines[-1])  # type: ignore[assignment]
+    writer._root, writer._run_later = tmp_path, lambda _: lines.append(writer._lines[-1])
     energy, used = 81e6, 0.0
+    hosts: tuple[HostView, ...] = ()
     for second in range(1000):
         energy += curve(second)
         used += curve(second) if BEGAN <= second < ENDED else 0.0

@@ -82,6 +82,7 @@ def test_the_last_line_is_shorter_and_completes_the_sums(minutes: Minutes) -> No
 
 
 def test_sums_over_lines_are_the_counters(minutes: Minutes) -> None:
+    counters = CountersView()
     for step in (1, 2, 5):
         counters = CountersView(
             responses=step * 10, failures={"timeout": step}, retries={"busy": 2 * step}, prompt_tokens=step * 1000,
