@@ -21,6 +21,7 @@ READING_ORDER = (
     "on-ray",
     "configuration",
     "commands",
+    "history-and-reports",
     "measuring",
     "performance",
     "troubleshooting",

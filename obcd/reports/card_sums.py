@@ -14,6 +14,8 @@ from obcd.spool.history.history_line import CardColumns, HistoryLine
 
 #: More than any card draws: a counter that grew faster is wrong, and its difference does not count.
 MOST_WATTS = 5000.0
+#: How far a counter may be below its last value without having started again: that one was brought forward by power.
+MOST_BACK_JOULES = 75_000.0
 
 
 @dataclass(slots=True)
@@ -122,8 +124,10 @@ def _difference(before: tuple[float, float] | None, counter: float | None, now: 
     """Return the joules since a counter was read last; None if they cannot be known."""
     if before is None or counter is None or now <= before[0]:
         return None
-    used = counter - before[1] if counter >= before[1] else counter  # the driver was loaded again: it counts from 0
-    return used if 0 <= used <= MOST_WATTS * (now - before[0]) else None
+    used = counter - before[1]
+    if used < -MOST_BACK_JOULES:
+        used = counter  # the driver was loaded again: it counts from 0
+    return used if used <= MOST_WATTS * (now - before[0]) else None
 
 
 def _larger(one: int | None, other: int | None) -> int | None:

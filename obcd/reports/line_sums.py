@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from obcd.core.endpoint.health import EndpointState
 from obcd.reports.card_sums import CardSums
 from obcd.reports.report import ReportedEndpoint, ReportedIdle
 from obcd.spool.history.history_line import HistoryLine
@@ -16,11 +15,8 @@ from obcd.spool.history.thinning import Thinner
 class _EndpointSums:
     host: str = ""
     gpu: int = 0
-    amounts: list[float] = field(default_factory=lambda: [0.0] * 4)
     seconds: float = 0.0
-    up_seconds: float = 0.0
-    slots: float = 0.0
-    in_flight: float = 0.0
+    amounts: list[float] = field(default_factory=lambda: [0.0] * 7)
 
 
 class LineSums:
@@ -93,12 +89,10 @@ class LineSums:
             sums = self._endpoints.setdefault(name, _EndpointSums())
             sums.host, sums.gpu = columns.host[number], columns.gpu[number]
             sums.seconds += shared
-            sums.up_seconds += shared * (columns.state[number] == EndpointState.UP)
-            sums.slots += shared * columns.slots[number]
-            sums.in_flight += shared * columns.in_flight[number]
             amounts = (
                 columns.answered[number], columns.faults[number], columns.prompt_tokens[number],
-                columns.output_tokens[number],
+                columns.output_tokens[number], columns.up_seconds[number], columns.slot_seconds[number],
+                columns.busy_seconds[number],
             )  # fmt: skip
             sums.amounts = [before + share * amount for before, amount in zip(sums.amounts, amounts, strict=True)]
 
@@ -144,8 +138,8 @@ class LineSums:
                 faults=round(sums.amounts[1]),
                 prompt_tokens=round(sums.amounts[2]),
                 output_tokens=round(sums.amounts[3]),
-                up=round(sums.up_seconds / sums.seconds, 4) if sums.seconds else None,
-                busy=round(sums.in_flight / sums.slots, 4) if sums.slots else None,
+                up=round(sums.amounts[4] / sums.seconds, 4) if sums.seconds else None,
+                busy=round(sums.amounts[6] / sums.amounts[5], 4) if sums.amounts[5] else None,
             )
             for name, sums in self._endpoints.items()
         )

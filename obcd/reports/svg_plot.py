@@ -1,6 +1,6 @@
 """Draw plots as SVG without script: lines over time, with gaps where nothing is known. Pure.
 
-Lines differ by dashes as well as by colours, so that they can be told apart without colours. Colours stand in the style
+Lines differ by dashes as well as by colours, for those who do not see colours. Colours stand in the style
 of the page, for light and dark.
 """
 
@@ -64,7 +64,7 @@ def show_number(value: float) -> str:
         return f"{value:.2g}"
     if abs(value) < 10 and value != round(value):
         return f"{value:.1f}"
-    return f"{value:,.0f}".replace(",", " ")
+    return f"{value:,.0f}".replace(",", " ") if abs(value) < 1e15 else f"{value:.3g}"
 
 
 def local_time(seconds: float, form: str = "%Y-%m-%d %H:%M") -> str:
@@ -89,7 +89,7 @@ def _legend(number: int, item: Series, unit: str) -> Markup:
 
 def _round_up(value: float) -> float:
     """Return the least of 1, 2, 4, 5, 8, 10 times a power of ten that is not below a value; 1 for none."""
-    if value <= 0 or not math.isfinite(value):
+    if value < 1e-9 or not math.isfinite(value):
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
     return next(factor * power for factor in (1, 2, 4, 5, 8, 10, 20) if factor * power >= value * 0.999999)

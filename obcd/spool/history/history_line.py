@@ -53,6 +53,8 @@ class EndpointColumns(Document):
         host: The registered host that has it, "" for this machine, else the host in its URL; `gpu` is the index of its
             card there.
         state, slots, in_flight: At the end of the line's time.
+        up_seconds: Seconds in which it was UP.
+        slot_seconds, busy_seconds: The sums over time of its slots and of its requests in flight.
         answered, faults: Attempts that ended with a response or a fault.
         prompt_tokens, output_tokens: Tokens of its responses.
     """
@@ -63,6 +65,9 @@ class EndpointColumns(Document):
     state: tuple[str, ...] = ()
     slots: tuple[int, ...] = ()
     in_flight: tuple[int, ...] = ()
+    up_seconds: tuple[float, ...] = ()
+    slot_seconds: tuple[float, ...] = ()
+    busy_seconds: tuple[float, ...] = ()
     answered: tuple[int, ...] = ()
     faults: tuple[int, ...] = ()
     prompt_tokens: tuple[int, ...] = ()
@@ -78,7 +83,7 @@ class CardColumns(Document):
         index: nvidia-smi's; MIG instances of one card share it.
         product: Its name.
         utilization: Share of the last moment in which it computed, 0 to 1.
-        energy_joules: Used since its driver was loaded: differences count.
+        energy_joules: Used since its driver was loaded, brought forward by its power to the time of the line.
         xid_errors: Number of its faults (Xid) since the start of its host; `last_xid` is the last one.
     """
 

@@ -71,6 +71,12 @@ def test_counter_that_starts_again_counts_from_0() -> None:
     assert joules(0.0, 180.0, counted(60.0, 9e9), counted(120.0, 9e9 + 500), counted(180.0, 300.0)) == 800.0
 
 
+def test_counter_that_was_brought_forward_too_far_is_corrected_by_the_next_line() -> None:
+    lines = [counted(60.0, 1000.0), counted(120.0, 7000.0), counted(135.0, 4000.0), counted(180.0, 7000.0)]
+
+    assert joules(60.0, 180.0, *lines) == 6000.0
+
+
 def test_counter_that_grows_faster_than_any_card_draws_does_not_count() -> None:
     (found,) = summed(60.0, 120.0, counted(60.0, 1.0), counted(120.0, 1e12, power_watts=100.0))
 
@@ -125,12 +131,12 @@ def test_new_xids_are_counted_and_those_of_before_are_not() -> None:
 
 
 #: When the job of the curve begins and ends, in seconds: not where a line does.
-BEGAN, ENDED = 625.0, 1795.0
+BEGAN, ENDED = 625.0, 775.0
 
 
 def curve(second: float) -> float:
     """Return the power of a card, in watts: idle, then a job with waves and a pause, then idle."""
-    if not BEGAN <= second < ENDED or 1000 <= second < 1060:
+    if not BEGAN <= second < ENDED or 700 <= second < 715:
         return 62.0
     return 420.0 + 180.0 * math.sin(second / 37)
 
@@ -139,16 +145,18 @@ def test_joules_of_a_job_are_those_of_the_curve_of_its_card(stand_ins: StandIns,
     """The whole way: NVML, record each 10 s, a view each second, a line a minute, the report on its time."""
     lines: list[HistoryLine] = []
     writer = HistoryWriter(None, lambda _: None)
-    writer._root, writer._run_later = tmp_path, lambda _: lines.append(writer._lines[-1])  # type: ignore[assignment]
-    energy, used, view = 81e6, 0.0, VIEW
-    for second in range(2400):
+    writer._root, writer._run_later = tmp_path, lambda _: lines.append(writer._lines[-1])
+    energy, used = 81e6, 0.0
+    hosts: tuple[HostView, ...] = ()
+    for second in range(1000):
         energy += curve(second)
         used += curve(second) if BEGAN <= second < ENDED else 0.0
         if second % 10 == 0:
             stand_ins.describe([card(0, energy_joules=round(energy, 3), power_watts=curve(second))])
             readings = CardReading.of(asdict(read_cards()[card_uuid(0)]), "H100")
-            view = replace(VIEW, hosts=(HostView(name="h", state="serving", cards=(readings,)),))
-        writer.tick(replace(view, updated=float(second)), float(second))
+            hosts = (HostView(name="h", state="serving", age_seconds=second % 10, cards=(readings,)),)
+        unfinished = int(BEGAN <= second < ENDED)
+        writer.tick(replace(VIEW, hosts=hosts, unfinished=unfinished, updated=float(second)), float(second))
 
     (found,) = summed(BEGAN, ENDED, *lines)
 
