@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from obcd.errors import UsageError
 from obcd.notify import notify
 from obcd.serving.door import Application
 
-if TYPE_CHECKING:
-    from types import ModuleType
-
+#: The modules of the extra `web` that a server needs.
+WEB = ("starlette", "uvicorn", "prometheus_client")
 #: Connections at once. Further ones get 503.
 MOST_CONNECTIONS = 512
 #: Seconds that a connection may be silent, before its first request or after a reply.
@@ -23,18 +23,16 @@ MAX_HEAD_BYTES = 32768
 STOP_SECONDS = 2
 
 
-def need_web(module: str) -> ModuleType:
-    """Import a module of the extra `web`.
+def need_web(*modules: str) -> list[Any]:
+    """Import modules of the extra `web`.
 
     Raises:
-        UsageError: If it is not installed.
+        UsageError: If one is not installed.
     """
-    import importlib  # noqa: PLC0415
-
     try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UsageError(f"this needs {module}, which is not installed: pip install 'obcd[web]'") from error
+        return [importlib.import_module(module) for module in modules]
+    except ModuleNotFoundError as error:
+        raise UsageError(f"this needs {error.name}, which is not installed: pip install 'obcd[web]'") from error
 
 
 def serve(application: Application, sockets: list[socket.socket]) -> None:
@@ -43,8 +41,8 @@ def serve(application: Application, sockets: list[socket.socket]) -> None:
     Raises:
         UsageError: If uvicorn is not installed.
     """
-    uvicorn = need_web("uvicorn")
-    protocol = _patient_protocol(need_web("uvicorn.protocols.http.h11_impl").H11Protocol)
+    uvicorn, h11 = need_web("uvicorn", "uvicorn.protocols.http.h11_impl")
+    protocol = _patient_protocol(h11.H11Protocol)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     config = uvicorn.Config(
         application,
