@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import logging
+import signal
 import socket
+from types import FrameType
 from typing import Any
 
-from obcd.errors import UsageError
+from obcd.errors import ExitCode, UsageError
 from obcd.notify import notify
 from obcd.serving.door import Application
 
@@ -60,8 +62,15 @@ def serve(application: Application, sockets: list[socket.socket]) -> None:
         timeout_graceful_shutdown=STOP_SECONDS,
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
     )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
     notify(READY=1)  # the sockets listen: a client that connects now is served
     uvicorn.Server(config).run(sockets=sockets)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End this process: uvicorn raises the signal again once it has stopped, and its default would kill us."""
+    raise SystemExit(ExitCode.DONE)
 
 
 def _patient_protocol(base: Any) -> Any:

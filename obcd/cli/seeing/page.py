@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shlex
 import socket
@@ -71,7 +70,6 @@ def page(port: int | None, bind: str | None, path: str | None, config: str | Non
         serve(application.app(hosts), [*sockets, listener])
     finally:
         place.unlink(missing_ok=True)
-    logging.getLogger(__name__).info("stopped", extra={"action": "stopped"})
     return ExitCode.DONE
 
 

@@ -44,15 +44,15 @@ class StandIns:
     context: int = 4096
 
 
-def page_port() -> int:
+def page_port(usual: int = USUAL_PAGE_PORT) -> int:
     """Return the port of a status page for which the configuration names none: the usual one if it is free."""
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            sock.bind(("127.0.0.1", USUAL_PAGE_PORT))
+            sock.bind(("127.0.0.1", usual))
         except OSError:
             return free_ports(1)[0]
-    return USUAL_PAGE_PORT
+    return usual
 
 
 def free_ports(count: int) -> list[int]:
