@@ -16,6 +16,7 @@ READING_ORDER = (
     "structured-answers",
     "operating",
     "status-page",
+    "monitoring",
     "registering-hosts",
     "on-slurm",
     "on-ray",

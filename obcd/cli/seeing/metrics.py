@@ -23,7 +23,7 @@ Examples:
   obcd metrics --textfile /run/obcd-metrics/obcd.prom --every 15
 
 \b
-The unit obcd-metrics runs the last one. The metrics, alerts and a dashboard: obcd help metrics
+The unit obcd-metrics runs the last one. The metrics, alerts and a dashboard: obcd help monitoring
 """
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from obcd.cli.common import STALE_SECONDS
 from obcd.cli.main import run
 from obcd.cli.seeing import metrics
 from obcd.coordinator.view import View
 from obcd.errors import ExitCode
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
+from obcd.spool.folders.status_file import STALE_SECONDS
 from tests.support import wait_until
 
 UP, DOWN = "obcd_up 1.0\n", "obcd_up 0.0\n"
@@ -122,15 +122,15 @@ def test_repeated_file_follows_the_coordinator_and_goes_at_the_end(
 ) -> None:
     path, seen = tmp_path / "obcd.prom", []
 
+    def wait_for(expected: str) -> None:
+        wait_until(lambda: path.exists() and expected in path.read_text("utf-8"))
+        seen.append(expected)
+
     def watch() -> None:
         try:
-            for expected, then in (
-                (UP, lambda: write_status(spool, time.time(), state=3)),
-                (DOWN, spool.status.unlink),
-            ):
-                wait_until(lambda expected=expected: path.exists() and expected in path.read_text("utf-8"))
-                seen.append(expected)
-                then()
+            wait_for(UP)
+            write_status(spool, time.time(), state=3)
+            wait_for(DOWN)
         finally:
             os.kill(os.getpid(), signal.SIGTERM)
 
