@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 
 from obcd.text import one_line
 
@@ -18,6 +19,7 @@ GAP = "\u202f"
 #: Longest text of one place, in characters; a longer one is cut.
 MAX_TEXT = 300
 _VOID = frozenset({"br", "hr", "img", "input", "link", "meta"})
+_SPECIAL = re.compile("[&<>\"']")
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]*", re.ASCII)
 
 
@@ -77,9 +79,12 @@ def escape(text: str, most: int = MAX_TEXT) -> Markup:
     """
     if len(text) > most:
         text = text[: most - 1] + "…"
-    return Markup(html.escape(GAP.join(map(one_line, text.split(GAP)))))
+    if not text.isprintable():
+        text = GAP.join(map(one_line, text.split(GAP)))
+    return Markup(html.escape(text) if _SPECIAL.search(text) else text)
 
 
+@cache
 def _checked(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(f"not a name of HTML: {name!r:.40}")

@@ -18,7 +18,7 @@ from obcd.spool.folders.layout import Layout
 from obcd.spool.folders.status_file import read_status, stale_after
 
 #: Seconds for which what was read is used again.
-FRESH_SECONDS = 0.9
+FRESH_SECONDS = 1.5
 
 
 class Condition(StrEnum):

@@ -30,6 +30,7 @@ LIMITS = {
     "obcd-load.service": 8,
     "obcd-load@.service": 8,
     "obcd-metrics.service": 8,
+    "obcd-page.service": 13,
 }
 COORDINATOR = "obcd-coordinator.service"
 #: Folders that systemd itself or the distribution makes.
@@ -178,6 +179,26 @@ def test_member_of_the_group_submits_and_waits(coordinator: SystemdSandbox, prof
 
     assert (done.returncode, done.stderr) == (0, "")  # 0: every line was answered
     assert answered(coordinator, f"{profile}/sent{profile}").count("\n") == 1
+
+
+def test_page_is_for_members_of_the_group_and_cannot_reach_prompts(coordinator: SystemdSandbox) -> None:
+    look = ("curl", "-sS", "--max-time", "20", "--unix-socket", "/run/obcd-page/page.sock", "http://localhost/state.json")
+    coordinator.run("systemctl", "start", "obcd-page")
+
+    def shows_the_state() -> bool:
+        return "idle" in coordinator.run(*look, user="ann", check=False).stdout
+
+    wait_until(shows_the_state, what=lambda: f"the page shows it:\n{coordinator.messages('obcd-page.service')}")
+    assert coordinator.run(*look, user="eve", check=False).returncode != 0
+    pid = coordinator.show("obcd-page.service", "MainPID")
+    inside = ("nsenter", "--target", pid, "--mount")
+    for path in ("inbox", "jobs", "outbox"):
+        mode = coordinator.run(*inside, "stat", "-c", "%a", f"/var/spool/obcd/{path}").stdout.strip()
+        assert mode == "0", path
+    listening = coordinator.run("sh", "-c", "cat /proc/net/tcp | grep -c ' 0A ' || true").stdout
+    coordinator.run("systemctl", "stop", "obcd-page")
+    assert coordinator.run("sh", "-c", "cat /proc/net/tcp | grep -c ' 0A ' || true").stdout == listening  # no TCP
+    assert not coordinator.path("/run/obcd-page").exists()
 
 
 def test_file_that_the_daemon_may_not_read_is_said_to_wait(coordinator: SystemdSandbox) -> None:

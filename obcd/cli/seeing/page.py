@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shlex
 import socket
@@ -17,7 +16,7 @@ from obcd.errors import ExitCode, UsageError
 from obcd.logs.setup import set_up_logging
 from obcd.parent_death import tie_to_parent
 from obcd.serving.allowed_hosts import AllowedHosts
-from obcd.serving.server import need_web, serve
+from obcd.serving.server import WEB, need_web, serve
 from obcd.serving.sockets import bind_tcp, bind_unix, url_of
 from obcd.spool.folders.layout import make_private
 
@@ -52,7 +51,7 @@ def page(port: int | None, bind: str | None, path: str | None, config: str | Non
     tie_to_parent(os.environ)
     settings = read_settings(config)
     layout, wanted = find_layout(root, settings), settings.page
-    need_web("starlette")
+    need_web(*WEB)
     from obcd.page.application import PageApplication  # noqa: PLC0415 - starlette may not be installed
 
     place = Path(path or wanted.socket or layout.page_socket).expanduser().absolute()
@@ -62,7 +61,7 @@ def page(port: int | None, bind: str | None, path: str | None, config: str | Non
     number = wanted.tcp_port if port is None else port
     if number is not None:
         sockets.append(bind_tcp(bind or wanted.tcp_bind, number))
-        say(f"page    {url_of(sockets[0])}")
+        say(f"page    {url_of(*sockets[0].getsockname()[:2])}")
     listener, is_shared = bind_unix(place, wanted.socket_group)
     say(f"page    {shlex.quote(str(place))}, for {_readers(wanted, is_shared=is_shared)}")
     application = PageApplication(layout, show_names=wanted.show_names)
@@ -71,7 +70,6 @@ def page(port: int | None, bind: str | None, path: str | None, config: str | Non
         serve(application.app(hosts), [*sockets, listener])
     finally:
         place.unlink(missing_ok=True)
-    logging.getLogger(__name__).info("stopped", extra={"action": "stopped"})
     return ExitCode.DONE
 
 
