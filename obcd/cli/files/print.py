@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from obcd.cli.common import (
     is_running,
     root_option,
     say,
+    write_text,
 )
 from obcd.cli.files.common import say_left_out
 from obcd.clock import monotonic
@@ -143,7 +143,7 @@ def _print_running(layout: Layout, found: FoundJob, *, as_json: bool, follow: bo
                 if isinstance(item, LeftOut):
                     say_left_out(item)
                 else:
-                    _print(json_line(item) if as_json else text_block(item))
+                    write_text(json_line(item) if as_json else text_block(item))
             sys.stdout.flush()
             if running.is_over or not (follow or ending.comes_more()):
                 break
@@ -188,13 +188,13 @@ def _print_folders(folders: tuple[Path, ...], *, as_json: bool) -> None:
         for item in read_whole(source, retries):
             if isinstance(item, Answer):
                 by_retries[source] += item.by_retry
-                _print(json_line(item) if as_json else text_block(item))
+                write_text(json_line(item) if as_json else text_block(item))
                 continue
             if isinstance(item, FailedLine):  # counted at the end
                 continue
             faults += 1
             if isinstance(source, PromptFile) and not as_json:
-                _print(f"Error: {item.place}: {item.reason}\n")
+                write_text(f"Error: {item.place}: {item.reason}\n")
             else:
                 say_left_out(item)
     sys.stdout.flush()
@@ -219,22 +219,3 @@ def _say_failures(folder: PublishedFolder, by_retries: int) -> None:
     if failures > 0:
         again = f", and its retries answered {by_retries}" if by_retries else ""
         say(f"{folder.name}: {failures} of {tally.requests} failed{again}: see errors.jsonl")
-
-
-def _print(text: str) -> None:
-    """Write text to standard output so that every terminal can show it.
-
-    Characters that its encoding lacks are escaped. Control characters in an answer could rewrite a terminal's screen
-    or title (CWE-150): they are escaped on a terminal, and unchanged in a pipe or file.
-    """
-    out = sys.stdout
-    if out.isatty():
-        text = "".join(
-            char if char in "\n\t" or unicodedata.category(char) != "Cc" else _escaped(char) for char in text
-        )
-    encoding = out.encoding or "utf-8"
-    out.write(text.encode(encoding, "backslashreplace").decode(encoding))
-
-
-def _escaped(char: str) -> str:
-    return f"\\x{ord(char):02x}"

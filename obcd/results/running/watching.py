@@ -96,7 +96,7 @@ class LedgerWatch:
                 yield _answer(self._found, result.line, json.loads(to_ascii(own_document(result, request))))
             else:
                 self.failed += 1
-        self.is_over = is_removed or self._lines.is_complete
+        self.is_over = is_removed
 
     def _recorded(self, view: View | None) -> int | None:
         """Return how many results may be shown: those that the coordinator counts, all if none runs."""
