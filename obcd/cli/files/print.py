@@ -28,8 +28,8 @@ from obcd.results.printing import json_line, text_block
 from obcd.results.reading.answers import Answer, FailedLine, read_tally
 from obcd.results.reading.sources import PromptFile, PublishedFolder, Source, find_sources
 from obcd.results.reading.with_retries import Retries, find_wholes, read_whole
-from obcd.results.running.finding import FoundJob, Stage, find_job, published_jobs, read_progress
-from obcd.results.running.watching import LedgerWatch, Watch, watch
+from obcd.results.running.finding import NamedJob, Stage, find_job, published_jobs, read_progress
+from obcd.results.running.watching import LedgerWatch, JobWatch, watch
 from obcd.spool.folders.layout import Layout
 from obcd.text import plural, printable
 from obcd.text_files import LeftOut
@@ -71,12 +71,13 @@ def print_answers(folders: tuple[Path, ...], as_json: bool, follow: bool, config
         raise UsageError("--follow is for one job: obcd print --follow notes.jsonl")
     given: list[Path] = []
     for folder in folders:
-        found = None
-        if not (folder.is_dir() or str(folder).startswith(("/", ".", "~"))) or follow:
-            layout, _ = find_layout_anyway(config, root)
-            found = _find(layout, str(folder), follow=follow)
+        if not follow and (folder.is_dir() or str(folder).startswith(("/", ".", "~"))):
+            given.append(folder)
+            continue
+        layout, _ = find_layout_anyway(config, root)
+        found = _find(layout, str(folder), follow=follow)
         if found is None:
-            given.append(folder)  # where it is none, that is said
+            given.append(folder)  # says that there is no such folder
         elif found.folder is not None:
             given.append(found.folder)
         else:
@@ -86,7 +87,7 @@ def print_answers(folders: tuple[Path, ...], as_json: bool, follow: bool, config
         _print_folders(tuple(given), as_json=as_json)
 
 
-def _find(layout: Layout, word: str, *, follow: bool) -> FoundJob | None:
+def _find(layout: Layout, word: str, *, follow: bool) -> NamedJob | None:
     """Return the job of a word.
 
     Args:
@@ -108,7 +109,7 @@ def _find(layout: Layout, word: str, *, follow: bool) -> FoundJob | None:
     return found
 
 
-def _wait_for(layout: Layout, coming: FoundJob, word: str) -> FoundJob:
+def _wait_for(layout: Layout, coming: NamedJob, word: str) -> NamedJob:
     """Return the job of a file that is in the inbox, when it is accepted."""
     say(f"{coming.label} is not accepted yet: obcd status says why it waits")
     before = published_jobs(layout, coming.key)
@@ -127,7 +128,7 @@ def _view(layout: Layout) -> View | None:
     return find_view(layout) if is_running(layout) else None
 
 
-def _print_running(layout: Layout, found: FoundJob, *, as_json: bool, follow: bool) -> None:
+def _print_running(layout: Layout, found: NamedJob, *, as_json: bool, follow: bool) -> None:
     """Print the answers of a job that is not published; with `follow`, until it is."""
     if found.stage is Stage.COMING:
         say(f"{found.label} is not accepted yet: obcd status says why; obcd print --follow waits for its answers")
@@ -160,7 +161,7 @@ def _print_running(layout: Layout, found: FoundJob, *, as_json: bool, follow: bo
 class _Ending:
     """Decides when a job's answers so far are all printed, for a command that does not follow it."""
 
-    def __init__(self, layout: Layout, found: FoundJob, running: Watch) -> None:
+    def __init__(self, layout: Layout, found: NamedJob, running: JobWatch) -> None:
         self._running = running
         progress = read_progress(layout, found)
         self._wanted = int(progress[1]["done"]) if progress is not None else 0

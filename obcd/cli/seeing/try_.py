@@ -45,7 +45,7 @@ from obcd.results.trying.estimate import (
     needs_load,
     watt_hours,
 )
-from obcd.results.trying.sampling import Sample, take_sample
+from obcd.results.trying.sampling import LineSample, take_sample
 from obcd.results.trying.tried_lines import TriedLine, read_tried
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
@@ -94,7 +94,7 @@ class _Trial:
 
     layout: Layout
     submitted: Submitted
-    sample: Sample
+    sample: LineSample
     before: View | None
 
 
@@ -152,7 +152,7 @@ def _target(layout: Layout, settings: Settings, file: Path, profile: str) -> Tar
     return find_target(layout.inbox, profile, f"{stem_of(file.name)}.try{SUFFIX}", reading)
 
 
-def _loaded_first(view: View | None, settings: Settings, profile: str, sample: Sample) -> str:
+def _loaded_first(view: View | None, settings: Settings, profile: str, sample: LineSample) -> str:
     """Return the model that a server has to load first, "" if none has to, or if that is not known."""
     if view is None or (profile and profile not in settings.profiles):
         return ""
@@ -167,7 +167,7 @@ def _loaded_first(view: View | None, settings: Settings, profile: str, sample: S
     return ""
 
 
-def _drop(sample: Sample, file: Path, target: Target, settings: Settings) -> Submitted:
+def _drop(sample: LineSample, file: Path, target: Target, settings: Settings) -> Submitted:
     with tempfile.TemporaryFile() as copy:
         copy.write(sample.content)
         copy.seek(0)

@@ -26,7 +26,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class LineSample:
     """Some lines of a file.
 
     Attributes:
@@ -45,7 +45,7 @@ class Sample:
         return b"".join(line + b"\n" for line in self.lines)
 
 
-def take_sample(file: Path, count: int, reading: Reading, max_line_bytes: int) -> Sample:
+def take_sample(file: Path, count: int, reading: Reading, max_line_bytes: int) -> LineSample:
     """Return lines from all parts of a file: of short and of long ones as many as there are.
 
     Reads the file twice; memory holds eight bytes for each line.
@@ -67,7 +67,7 @@ def take_sample(file: Path, count: int, reading: Reading, max_line_bytes: int) -
     found = [(number, line) for number, line in _lines(file, reading, max_line_bytes) if number in chosen]
     if len(found) < len(chosen):
         raise InputError(f"{printable(str(file))} changed while it was read: try it when it is complete")
-    return Sample(tuple(number for number, _ in found), tuple(line for _, line in found), lengths)
+    return LineSample(tuple(number for number, _ in found), tuple(line for _, line in found), lengths)
 
 
 def _lines(file: Path, reading: Reading, max_line_bytes: int) -> Iterator[tuple[int, bytes]]:

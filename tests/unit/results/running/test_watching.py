@@ -15,9 +15,9 @@ from obcd.coordinator.view import JobState, View, WaitingView
 from obcd.errors import InputError
 from obcd.results.reading.answers import Answer
 from obcd.results.running import watching
-from obcd.results.running.finding import FoundJob, Stage, find_job
+from obcd.results.running.finding import NamedJob, Stage, find_job
 from obcd.results.running.job_report import describe_job
-from obcd.results.running.watching import PreviewWatch, Watch, watch
+from obcd.results.running.watching import PreviewWatch, JobWatch, watch
 from obcd.spool.folders.layout import Layout
 from obcd.spool.job.job_folder import JobHeader
 from obcd.spool.outbox import preview
@@ -80,13 +80,13 @@ def view_of(layout: Layout, header: JobHeader, done: int = 0, **changes: Any) ->
     return View(**{**facts, **folders, "jobs": (job,), **changes})
 
 
-def find(layout: Layout, word: str = "notes", view: View | None = None) -> FoundJob:
+def find(layout: Layout, word: str = "notes", view: View | None = None) -> NamedJob:
     found = find_job(layout, view, word)
     assert found is not None
     return found
 
 
-def texts(running: Watch, view: View | None = None) -> list[object]:
+def texts(running: JobWatch, view: View | None = None) -> list[object]:
     found = list(running.read(view))
     assert all(isinstance(item, Answer) for item in found)
     return [item.response for item in found if isinstance(item, Answer)]
@@ -213,7 +213,7 @@ def test_no_file_stays_when_the_reader_ends_by_an_error(layout: Layout, header: 
 def test_job_is_found_by_its_name_and_its_id_wherever_it_is(layout: Layout, word: str) -> None:
     assert find_job(layout, None, word) is None
     header = accept_bytes(layout, THREE)
-    unfinished = FoundJob(stage=Stage.UNFINISHED, key=find(layout).key, job="job1")
+    unfinished = NamedJob(stage=Stage.UNFINISHED, key=find(layout).key, job="job1")
     assert find(layout, word) == unfinished
     assert find(layout, word, view_of(layout, header)) == unfinished
 

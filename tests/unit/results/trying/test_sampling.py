@@ -10,10 +10,10 @@ import pytest
 
 from obcd.core.request.rows import PLAIN, Reading
 from obcd.errors import InputError
-from obcd.results.trying.sampling import Sample, take_sample
+from obcd.results.trying.sampling import LineSample, take_sample
 
 
-def sample(path: Path, content: bytes, count: int = 5, reading: Reading = PLAIN) -> Sample:
+def sample(path: Path, content: bytes, count: int = 5, reading: Reading = PLAIN) -> LineSample:
     path.write_bytes(content)
     return take_sample(path, count, reading, 2**20)
 
