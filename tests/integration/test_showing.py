@@ -41,12 +41,8 @@ def test_followed_job_is_printed_line_by_line_to_its_end(
 
     assert (code, sorted(lines)) == (0, list(range(1, 41))), said
     coordinator.published().assert_complete(40)
-    assert (
-        json.loads(run_here(coordinator.environment, "status", "notes", "--json", "--root", coordinator.root).stdout)[
-            "done"
-        ]
-        == 40
-    )
+    shown = run_here(coordinator.environment, "status", "notes", "--json", "--root", coordinator.root).stdout
+    assert json.loads(shown)["done"] == 40
     assert run(coordinator, "print", "--json", "notes")[:2] == (0, list(range(1, 41)))
     wait_until(lambda: os.listdir(coordinator.inbox) == [".obcd"])
     wait_until(lambda: os.listdir(coordinator.outbox) == ["notes"])

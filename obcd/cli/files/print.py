@@ -29,7 +29,7 @@ from obcd.results.reading.answers import Answer, FailedLine, read_tally
 from obcd.results.reading.sources import PromptFile, PublishedFolder, Source, find_sources
 from obcd.results.reading.with_retries import Retries, find_wholes, read_whole
 from obcd.results.running.finding import NamedJob, Stage, find_job, published_jobs, read_progress
-from obcd.results.running.watching import LedgerWatch, JobWatch, watch
+from obcd.results.running.watching import JobWatch, LedgerWatch, watch
 from obcd.spool.folders.layout import Layout
 from obcd.text import plural, printable
 from obcd.text_files import LeftOut

@@ -200,7 +200,7 @@ class PreviewWatch:
 
 def watch(layout: Layout, found: NamedJob) -> JobWatch:
     """Return the watch of a job that is not published, as this user may read it."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # closed to this user, or being published
         return LedgerWatch(layout, found)
     return PreviewWatch(layout, found)
 
