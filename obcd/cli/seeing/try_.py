@@ -37,6 +37,7 @@ from obcd.core.request.records import plain_model, whole_option
 from obcd.core.tables.file_format import SUFFIX, stem_of
 from obcd.errors import ExitCode, InputError, LineError, TimedOutError, UsageError
 from obcd.results.trying.estimate import (
+    Energy,
     Estimate,
     drawn_watts,
     estimate,
@@ -239,7 +240,10 @@ def _estimate(trial: _Trial, tried: list[TriedLine], watts: float | None) -> Est
     measured = None
     with contextlib.suppress(OSError):
         measured = joules_per_token(read_history(trial.layout.root, wall() - HISTORY_SECONDS))
-    return estimate(tried, trial.sample.lengths, trial.before, uid=os.geteuid(), joules_per_token=measured, watts=watts)
+    return estimate(
+        tried, trial.sample.lengths, trial.before, uid=os.geteuid(), at=wall(), profile=trial.submitted.profile,
+        energy=Energy(measured, watts),
+    )  # fmt: skip
 
 
 # --- what is printed -------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from obcd.coordinator.view import EndpointView, JobState, View
 from obcd.core.documents import Document
 from obcd.core.endpoint.health import EndpointState
 from obcd.core.forecasting.queue_forecast import Capacity, Load, forecast
+from obcd.core.forecasting.windows import Windows
 from obcd.core.forecasting.work_left import estimate_work
 from obcd.core.request.records import canonical_model
 from obcd.core.scheduling.fair_share import Rank
@@ -50,14 +51,37 @@ class Estimate(Document):
     joules: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Energy:
+    """What is known about the energy that work takes here.
+
+    Attributes:
+        joules_per_token: What a written token costs, if that was measured.
+        watts: What the cards draw while they work, if they report that; of use where the other is not known.
+    """
+
+    joules_per_token: float | None = None
+    watts: float | None = None
+
+    def of(self, tokens: float, seconds: float) -> float | None:
+        """Return the joules for so many written tokens, with all slots at work for so long; None if not known."""
+        if self.joules_per_token is not None and tokens:
+            return self.joules_per_token * tokens
+        return None if self.watts is None else self.watts * seconds
+
+
+UNKNOWN = Energy()
+
+
 def estimate(
     tried: Sequence[TriedLine],
     lengths: Sequence[int],
     view: View,
     *,
     uid: int,
-    joules_per_token: float | None = None,
-    watts: float | None = None,
+    at: float,
+    profile: str = "",
+    energy: Energy = UNKNOWN,
 ) -> Estimate | None:
     """Return what a file will take; None if no line was answered, or no endpoint serves it.
 
@@ -66,8 +90,8 @@ def estimate(
         lengths: The length in bytes of every line of the file.
         view: The coordinator's state when they were dropped.
         uid: The submitter.
-        joules_per_token: What a written token costs here, if that was measured.
-        watts: What the cards draw while they work, if they report that; used where `joules_per_token` is not known.
+        at: The present, in Unix seconds: windows open and close.
+        profile: The profile of the file.
     """
     measured = [line for line in tried if not line.failed and line.seconds is not None]
     models = {canonical_model(str(line.request["model"])) for line in measured}
@@ -80,29 +104,27 @@ def estimate(
     factor = _slowness(far) / _slowness(near)
     samples = [(line.length, (line.seconds or 0.0) + (factor - 1.0) * line.eval_seconds) for line in measured]
     work = estimate_work(samples, lengths)
-    own = Load(job=_FILE, submitter=uid, requests=len(lengths), seconds=work.seconds, spread=work.spread())
-    capacities = [Capacity(name=item.name, slots=item.slots) for item in serving]
-    alone = forecast([own], capacities, 0.0)[_FILE]
-    everything = [Capacity(name=item.name, slots=item.slots) for item in view.endpoints if _is_open(item)]
     own = Load(
         job=_FILE, submitter=uid, requests=len(lengths), seconds=work.seconds, spread=work.spread(),
-        sites=frozenset(item.name for item in serving),
+        windows=_windows_of(view, profile), sites=frozenset(item.name for item in serving),
     )  # fmt: skip
-    ends = forecast([*_others(view, own.mean), own], everything, 0.0)[_FILE]
+    capacities = [
+        Capacity(name=item.name, slots=item.slots, windows=_windows(getattr(item, "window", None)))
+        for item in view.endpoints
+        if _is_open(item)
+    ]
+    alone = forecast([own], capacities, at)[_FILE]
+    ends = forecast([*_others(view, own.mean), own], capacities, at)[_FILE]
     tokens = [(line.length, line.tokens) for line in measured if line.tokens is not None]
     read, written = (
         estimate_work([(length, float(counts[part])) for length, counts in tokens], lengths).seconds for part in (0, 1)
     )
-    joules = None
-    if joules_per_token is not None and written:
-        joules = joules_per_token * written
-    elif watts is not None and alone is not None:
-        joules = watts * alone
+    joules = energy.of(written, work.seconds / slots)
     return Estimate(
         requests=len(lengths),
         tried=len(measured),
-        seconds=None if ends is None else round(ends, 1),
-        alone_seconds=None if alone is None else round(alone, 1),
+        seconds=None if ends is None else round(ends - at, 1),
+        alone_seconds=None if alone is None else round(alone - at, 1),
         prompt_tokens=round(read),
         output_tokens=round(written),
         joules=None if joules is None else round(joules, 1),
@@ -192,10 +214,23 @@ def _others(view: View, usual: float) -> list[Load]:
         loads.append(
             Load(
                 job=job.job, submitter=job.uid, rank=Rank(among_own=job.priority), requests=left, seconds=left * mean,
-                spread=0.5 * mean, is_active=job.state == JobState.RUNNING,
+                spread=0.5 * mean, windows=_windows_of(view, job.profile), is_active=job.state == JobState.RUNNING,
             )
         )  # fmt: skip
     return sorted(loads, key=lambda load: not load.is_active)
+
+
+def _windows_of(view: View, profile: str) -> Windows:
+    found = getattr(view, "windows", None) or {}
+    return _windows(found.get(profile))
+
+
+def _windows(text: str | None) -> Windows:
+    """Return windows that a status names; a newer version's that are not understood count as none."""
+    try:
+        return Windows.parse(text) if text else Windows()
+    except ValueError:
+        return Windows()
 
 
 def watt_hours(joules: float) -> str:
