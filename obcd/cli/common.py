@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -147,6 +148,25 @@ def say(text: str) -> None:
     """Write a line for a person to stderr; a closed stderr does not end the run."""
     with contextlib.suppress(OSError):
         click.echo(text, err=True)
+
+
+def write_text(text: str) -> None:
+    """Write text to standard output so that every terminal can show it.
+
+    Characters that its encoding lacks are escaped. Control characters in an answer could rewrite a terminal's screen
+    or title (CWE-150): they are escaped on a terminal, and unchanged in a pipe or file.
+    """
+    out = sys.stdout
+    if out.isatty():
+        text = "".join(
+            char if char in "\n\t" or unicodedata.category(char) != "Cc" else _escaped(char) for char in text
+        )
+    encoding = out.encoding or "utf-8"
+    out.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def _escaped(char: str) -> str:
+    return f"\\x{ord(char):02x}"
 
 
 def describe_slots(slots: int | None) -> str:

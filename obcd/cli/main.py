@@ -43,6 +43,7 @@ COMMANDS = {
     "submit": CommandPlace(
         "obcd.cli.jobs.submit:submit", "drop prompt files into the inbox; FILE - is standard input."
     ),
+    "try": CommandPlace("obcd.cli.seeing.try_:try_lines", "answer a few lines of a file, and forecast the whole file."),
     "status": CommandPlace("obcd.cli.jobs.status:status", "show jobs, endpoints, and waiting files with the reason."),
     "cancel": CommandPlace(
         "obcd.cli.jobs.control:cancel", "end jobs now: publish their results; the rest can be retried."

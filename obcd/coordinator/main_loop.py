@@ -435,6 +435,8 @@ class Coordinator:
         for shown in self.jobs.tick(now):
             self._intake.wake_held()
             self._observer.on_published(shown.job, shown.folder)
+            if shown.is_trial:
+                self._sweeper.on_trial(now)
 
     def _look_at_hosts(self, now: float) -> None:
         """Take the endpoints in that hosts have registered, and let those go whose hosts are gone."""

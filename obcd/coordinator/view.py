@@ -132,6 +132,8 @@ class EndpointView(Document):
         reason: Why it is not UP, for people.
         version: The version of Ollama, "" while it has not been reached.
         models: Canonical names of its models, sorted.
+        loaded, loaded_num_ctx: The model of its last requests, e.g. `llama3.2`, which the server keeps in memory, and
+            the context length; "" and 0 before the first one.
         answered, faults: Number of attempts with a response and with a fault, counted from the start.
         prompt_tokens, output_tokens: Tokens of its responses, counted from the start.
         tokens_per_second: The present rate.
@@ -156,6 +158,8 @@ class EndpointView(Document):
     left_out: tuple[str, ...] = ()
     host: str = ""
     digests: Mapping[str, str] = field(default_factory=dict)
+    loaded: str = ""
+    loaded_num_ctx: int = 0
     prompt_tokens: int = 0
     output_tokens: int = 0
 

@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from obcd.results.running import watching
-from tests.support import Cluster, CoordinatorProcess, prompts, run_here, wait_until
+from tests.support import Cluster, CoordinatorProcess, prompt_lines, prompts, run_here, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -41,6 +41,8 @@ def test_followed_job_is_printed_line_by_line_to_its_end(
 
     assert (code, sorted(lines)) == (0, list(range(1, 41))), said
     coordinator.published().assert_complete(40)
+    shown = run_here(coordinator.environment, "status", "notes", "--json", "--root", coordinator.root).stdout
+    assert json.loads(shown)["done"] == 40
     assert run(coordinator, "print", "--json", "notes")[:2] == (0, list(range(1, 41)))
     wait_until(lambda: os.listdir(coordinator.inbox) == [".obcd"])
     wait_until(lambda: os.listdir(coordinator.outbox) == ["notes"])
@@ -68,6 +70,37 @@ def test_preview_comes_back_after_a_kill_and_goes_with_the_file_that_asked_for_i
     (again.inbox / "notes.jsonl.cancel").touch()
     again.published().assert_complete(400)
     wait_until(lambda: os.listdir(again.outbox) == ["notes"])
+
+
+def test_few_lines_are_tried_and_leave_nothing_behind(cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 2, "--seconds", 0.05, "--models", "llama3.2,qwen3")
+    coordinator = cluster.coordinate(cluster.configure(server.names, profiles={"other": {"model": "qwen3"}}))
+    file = cluster.folder / "notes.jsonl"
+    file.write_bytes(prompt_lines(prompts(100)))
+    options = ("--config", coordinator.config, "--root", coordinator.root)
+
+    done = run_here(coordinator.environment, "try", file, "-n", 3, "--json", *options)
+
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [item["fits"] for item in found["tried"]] == [None] * 3
+    assert len({item["line"] for item in found["tried"]}) == 3
+    assert (found["lines"], found["forecast"]["requests"], found["loads"]) == (100, 100, "llama3.2")
+    assert found["forecast"]["seconds"] > 1
+    assert os.listdir(coordinator.outbox) == []
+    assert len(server.asked()) == 3
+
+    # a job of another model runs, which a load would delay
+    coordinator.drop(prompts(400), name="long.jsonl", profile="other")
+    wait_until(lambda: has_begun(coordinator))
+    wait_until(lambda: {item["loaded"] for item in coordinator.status()["endpoints"]} == {"qwen3"})
+    assert run_here(coordinator.environment, "try", file, *options).returncode == 2
+    done = run_here(coordinator.environment, "try", file, "-n", 2, "--load", "--keep", *options)
+    assert done.returncode == 0, done.stderr
+    assert "Request to /api/chat:" in done.stdout
+    kept = json.loads((coordinator.outbox / "notes.try" / "manifest.json").read_bytes())
+    assert (kept["counts"]["responses"], kept["trial"]) == (2, "keep")
+    assert has_begun(coordinator)  # it did not wait for the long job
 
 
 def _refuse(*_: object) -> None:

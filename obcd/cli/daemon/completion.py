@@ -212,6 +212,7 @@ ARGUMENT_WORDS: dict[str, Words] = {
     "pause": _unfinished(*_going),
     "resume": _unfinished(*_still),
     "priority": _unfinished(*_going, *_still),
+    "try": _files,
     "status": _unfinished(*JobState),
     "retry": _published,
     "print": _folders_and_jobs,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from obcd.cli.common import (
     is_running,
     root_option,
     say,
+    write_text,
 )
 from obcd.cli.files.common import say_left_out
 from obcd.clock import monotonic
@@ -28,8 +28,8 @@ from obcd.results.printing import json_line, text_block
 from obcd.results.reading.answers import Answer, FailedLine, read_tally
 from obcd.results.reading.sources import PromptFile, PublishedFolder, Source, find_sources
 from obcd.results.reading.with_retries import Retries, find_wholes, read_whole
-from obcd.results.running.finding import FoundJob, Stage, find_job, published_jobs, read_progress
-from obcd.results.running.watching import LedgerWatch, Watch, watch
+from obcd.results.running.finding import NamedJob, Stage, find_job, published_jobs, read_progress
+from obcd.results.running.watching import JobWatch, LedgerWatch, watch
 from obcd.spool.folders.layout import Layout
 from obcd.text import plural, printable
 from obcd.text_files import LeftOut
@@ -71,12 +71,13 @@ def print_answers(folders: tuple[Path, ...], as_json: bool, follow: bool, config
         raise UsageError("--follow is for one job: obcd print --follow notes.jsonl")
     given: list[Path] = []
     for folder in folders:
-        found = None
-        if not (folder.is_dir() or str(folder).startswith(("/", ".", "~"))) or follow:
-            layout, _ = find_layout_anyway(config, root)
-            found = _find(layout, str(folder), follow=follow)
+        if not follow and (folder.is_dir() or str(folder).startswith(("/", ".", "~"))):
+            given.append(folder)
+            continue
+        layout, _ = find_layout_anyway(config, root)
+        found = _find(layout, str(folder), follow=follow)
         if found is None:
-            given.append(folder)  # where it is none, that is said
+            given.append(folder)  # says that there is no such folder
         elif found.folder is not None:
             given.append(found.folder)
         else:
@@ -86,7 +87,7 @@ def print_answers(folders: tuple[Path, ...], as_json: bool, follow: bool, config
         _print_folders(tuple(given), as_json=as_json)
 
 
-def _find(layout: Layout, word: str, *, follow: bool) -> FoundJob | None:
+def _find(layout: Layout, word: str, *, follow: bool) -> NamedJob | None:
     """Return the job of a word.
 
     Args:
@@ -108,7 +109,7 @@ def _find(layout: Layout, word: str, *, follow: bool) -> FoundJob | None:
     return found
 
 
-def _wait_for(layout: Layout, coming: FoundJob, word: str) -> FoundJob:
+def _wait_for(layout: Layout, coming: NamedJob, word: str) -> NamedJob:
     """Return the job of a file that is in the inbox, when it is accepted."""
     say(f"{coming.label} is not accepted yet: obcd status says why it waits")
     before = published_jobs(layout, coming.key)
@@ -127,7 +128,7 @@ def _view(layout: Layout) -> View | None:
     return find_view(layout) if is_running(layout) else None
 
 
-def _print_running(layout: Layout, found: FoundJob, *, as_json: bool, follow: bool) -> None:
+def _print_running(layout: Layout, found: NamedJob, *, as_json: bool, follow: bool) -> None:
     """Print the answers of a job that is not published; with `follow`, until it is."""
     if found.stage is Stage.COMING:
         say(f"{found.label} is not accepted yet: obcd status says why; obcd print --follow waits for its answers")
@@ -143,7 +144,7 @@ def _print_running(layout: Layout, found: FoundJob, *, as_json: bool, follow: bo
                 if isinstance(item, LeftOut):
                     say_left_out(item)
                 else:
-                    _print(json_line(item) if as_json else text_block(item))
+                    write_text(json_line(item) if as_json else text_block(item))
             sys.stdout.flush()
             if running.is_over or not (follow or ending.comes_more()):
                 break
@@ -160,7 +161,7 @@ def _print_running(layout: Layout, found: FoundJob, *, as_json: bool, follow: bo
 class _Ending:
     """Decides when a job's answers so far are all printed, for a command that does not follow it."""
 
-    def __init__(self, layout: Layout, found: FoundJob, running: Watch) -> None:
+    def __init__(self, layout: Layout, found: NamedJob, running: JobWatch) -> None:
         self._running = running
         progress = read_progress(layout, found)
         self._wanted = int(progress[1]["done"]) if progress is not None else 0
@@ -188,13 +189,13 @@ def _print_folders(folders: tuple[Path, ...], *, as_json: bool) -> None:
         for item in read_whole(source, retries):
             if isinstance(item, Answer):
                 by_retries[source] += item.by_retry
-                _print(json_line(item) if as_json else text_block(item))
+                write_text(json_line(item) if as_json else text_block(item))
                 continue
             if isinstance(item, FailedLine):  # counted at the end
                 continue
             faults += 1
             if isinstance(source, PromptFile) and not as_json:
-                _print(f"Error: {item.place}: {item.reason}\n")
+                write_text(f"Error: {item.place}: {item.reason}\n")
             else:
                 say_left_out(item)
     sys.stdout.flush()
@@ -219,22 +220,3 @@ def _say_failures(folder: PublishedFolder, by_retries: int) -> None:
     if failures > 0:
         again = f", and its retries answered {by_retries}" if by_retries else ""
         say(f"{folder.name}: {failures} of {tally.requests} failed{again}: see errors.jsonl")
-
-
-def _print(text: str) -> None:
-    """Write text to standard output so that every terminal can show it.
-
-    Characters that its encoding lacks are escaped. Control characters in an answer could rewrite a terminal's screen
-    or title (CWE-150): they are escaped on a terminal, and unchanged in a pipe or file.
-    """
-    out = sys.stdout
-    if out.isatty():
-        text = "".join(
-            char if char in "\n\t" or unicodedata.category(char) != "Cc" else _escaped(char) for char in text
-        )
-    encoding = out.encoding or "utf-8"
-    out.write(text.encode(encoding, "backslashreplace").decode(encoding))
-
-
-def _escaped(char: str) -> str:
-    return f"\\x{ord(char):02x}"

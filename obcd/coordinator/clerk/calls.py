@@ -286,10 +286,12 @@ class Sweep(ClerkCall[Swept]):
 
     Attributes:
         before: Unix seconds; folders that were published earlier are deleted.
+        trials_before: The same for trials whose folders are not kept.
     """
 
     before: float
+    trials_before: float = 0.0
 
     def run(self, layout: Layout) -> Swept:
         """See `retention.sweep`."""
-        return retention.sweep(layout, self.before)
+        return retention.sweep(layout, self.before, self.trials_before)

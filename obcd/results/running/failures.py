@@ -10,7 +10,7 @@ from pathlib import Path
 
 from obcd.core.answer.openai.openai_response import to_record
 from obcd.core.answer.outcomes import Failure
-from obcd.core.answer.record_codec import decode
+from obcd.core.answer.record_codec import decode, ordinal_of
 from obcd.core.schema.extract import NoJson, parse_strict
 from obcd.results.reading.answers import MAX_RECORD_BYTES
 from obcd.spool.job import ledger
@@ -49,7 +49,7 @@ def recorded_failures(folder: Path) -> dict[str, FailureClass]:
 
     def failures() -> Iterator[tuple[str, int, str, int]]:
         for _, raw in ledger.read_valid(folder / ledger.NAME):
-            ordinal = ledger.ordinal_of(raw)
+            ordinal = ordinal_of(raw)
             if not 0 <= ordinal < header.requests or seen[ordinal]:
                 continue
             seen[ordinal] = 1

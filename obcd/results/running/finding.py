@@ -40,7 +40,7 @@ class Stage(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FoundJob:
+class NamedJob:
     """A job, and where it is.
 
     Attributes:
@@ -62,14 +62,14 @@ class FoundJob:
         return printable(f"{self.key.profile}/{self.key.name}" if self.key.profile else self.key.name)
 
 
-def find_job(layout: Layout, view: View | None, word: str) -> FoundJob | None:
+def find_job(layout: Layout, view: View | None, word: str) -> NamedJob | None:
     """Return the job of a name or id, or None if this user sees none.
 
     Args:
         view: The coordinator's state, if it runs and this user may read it.
     """
     if layout.inbox.is_dir() and (key := _key_of(word)) and os.path.lexists(layout.inbox / key.profile / key.name):
-        return FoundJob(stage=Stage.COMING, key=key)
+        return NamedJob(stage=Stage.COMING, key=key)
     matches = _matcher(word)
     return (
         _among_unfinished(layout, view, matches)
@@ -78,7 +78,7 @@ def find_job(layout: Layout, view: View | None, word: str) -> FoundJob | None:
     )
 
 
-def read_progress(layout: Layout, found: FoundJob) -> tuple[Path, dict[str, Any]] | None:
+def read_progress(layout: Layout, found: NamedJob) -> tuple[Path, dict[str, Any]] | None:
     """Return the progress folder of this user's job and its document, or None while it does not run."""
     for path, document in _progress_of(layout, found.key.profile, stem_of(found.key.name)):
         if document["job"] == found.job:
@@ -86,7 +86,7 @@ def read_progress(layout: Layout, found: FoundJob) -> tuple[Path, dict[str, Any]
     return None
 
 
-def find_published(layout: Layout, view: View | None, found: FoundJob) -> FoundJob | None:
+def find_published(layout: Layout, view: View | None, found: NamedJob) -> NamedJob | None:
     """Return a job that has come to its end meanwhile; None while it has not.
 
     Raises:
@@ -122,7 +122,7 @@ def _matcher(word: str) -> Callable[[str, str, str], bool]:
     return matches
 
 
-def _among_unfinished(layout: Layout, view: View | None, matches: Callable[..., bool]) -> FoundJob | None:
+def _among_unfinished(layout: Layout, view: View | None, matches: Callable[..., bool]) -> NamedJob | None:
     if view is not None:
         found = [(item.job, item.profile, item.name) for item in view.all_jobs]
     else:
@@ -131,7 +131,7 @@ def _among_unfinished(layout: Layout, view: View | None, matches: Callable[..., 
     if not fitting:
         return None
     job, profile, name = max(fitting)  # an id begins with the time
-    return FoundJob(stage=Stage.UNFINISHED, key=Key(profile, name), job=job)
+    return NamedJob(stage=Stage.UNFINISHED, key=Key(profile, name), job=job)
 
 
 def _headers(layout: Layout) -> Iterator[tuple[str, str, str]]:
@@ -144,12 +144,12 @@ def _headers(layout: Layout) -> Iterator[tuple[str, str, str]]:
                     yield header.id, header.profile, header.name
 
 
-def _among_progress(layout: Layout, word: str, matches: Callable[..., bool]) -> FoundJob | None:
+def _among_progress(layout: Layout, word: str, matches: Callable[..., bool]) -> NamedJob | None:
     key = _key_of(word)
     for _, document in _progress_of(layout, key.profile, stem_of(key.name)) if key else ():
         if matches(document["job"], document["profile"], document["name"]):
             key = Key(document["profile"], document["name"])
-            return FoundJob(stage=Stage.UNFINISHED, key=key, job=document["job"])
+            return NamedJob(stage=Stage.UNFINISHED, key=key, job=document["job"])
     return None
 
 
@@ -163,7 +163,7 @@ def _progress_of(layout: Layout, profile: str, stem: str) -> Iterator[tuple[Path
                 yield path, document
 
 
-def _among_published(layout: Layout, view: View | None, word: str, matches: Callable[..., bool]) -> FoundJob | None:
+def _among_published(layout: Layout, view: View | None, word: str, matches: Callable[..., bool]) -> NamedJob | None:
     for item in reversed(view.published if view is not None else ()):
         profile, _, name = item.name.rpartition("/")
         if matches(item.job, profile, name):
@@ -191,12 +191,12 @@ def _manifests(layout: Layout, profile: str, stem: str) -> Iterator[tuple[Path, 
                     yield path.parent, document
 
 
-def _of_manifest(folder: Path, manifest: dict[str, Any]) -> FoundJob:
+def _of_manifest(folder: Path, manifest: dict[str, Any]) -> NamedJob:
     key, job = Key(str(manifest.get("profile", "")), str(manifest.get("name", ""))), str(manifest.get("job", ""))
     if why := manifest.get("rejected"):
-        return FoundJob(stage=Stage.REJECTED, key=key, job=job, folder=folder, why=str(why))
+        return NamedJob(stage=Stage.REJECTED, key=key, job=job, folder=folder, why=str(why))
     return _published(key, job, folder)
 
 
-def _published(key: Key, job: str, folder: Path) -> FoundJob:
-    return FoundJob(stage=Stage.PUBLISHED, key=key, job=job, folder=folder)
+def _published(key: Key, job: str, folder: Path) -> NamedJob:
+    return NamedJob(stage=Stage.PUBLISHED, key=key, job=job, folder=folder)

@@ -11,7 +11,7 @@ from typing import Any
 from obcd.coordinator.view import View
 from obcd.errors import InputError
 from obcd.results.running.failures import FailureClass, published_failures, recorded_failures
-from obcd.results.running.finding import FoundJob, Stage, find_job, read_progress
+from obcd.results.running.finding import NamedJob, Stage, find_job, read_progress
 from obcd.spool.folders.layout import Layout
 from obcd.spool.outbox.publish_rename import MANIFEST
 from obcd.text import duration, one_line, plural, printable
@@ -31,7 +31,7 @@ class JobReport:
         why: Why it does not continue, "" while it does.
     """
 
-    found: FoundJob
+    found: NamedJob
     state: str
     progress: dict[str, Any]
     failures: dict[str, FailureClass]
@@ -94,7 +94,7 @@ def describe_job(layout: Layout, view: View | None, word: str) -> JobReport:
 
 
 def _failures(
-    layout: Layout, found: FoundJob, progress: dict[str, Any], partial: Path | None
+    layout: Layout, found: NamedJob, progress: dict[str, Any], partial: Path | None
 ) -> dict[str, FailureClass]:
     """Return a running job's failures, as far as this user may read them."""
     with contextlib.suppress(OSError):

@@ -25,7 +25,7 @@ from obcd.core.tables.file_format import stem_of
 from obcd.errors import InputError
 from obcd.results.reading.answers import MAX_RECORD_BYTES, Answer, read_answers
 from obcd.results.reading.sources import PublishedFolder
-from obcd.results.running.finding import FoundJob, Stage, find_published, read_progress
+from obcd.results.running.finding import NamedJob, Stage, find_published, read_progress
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import Key
 from obcd.spool.inbox.control import ControlVerb, control_name, put_control, take_back
@@ -39,7 +39,7 @@ from obcd.text_files import LeftOut, bounded_lines
 PUBLISHED_SECONDS, REFUSED_SECONDS = 1.0, 3.0
 
 
-class Watch(Protocol):
+class JobWatch(Protocol):
     """A job that is watched; a context manager.
 
     Attributes:
@@ -75,7 +75,7 @@ class LedgerWatch:
         OSError: If the job's folder is gone, or closed to this user.
     """
 
-    def __init__(self, layout: Layout, found: FoundJob) -> None:
+    def __init__(self, layout: Layout, found: NamedJob) -> None:
         self._found = found
         self._lines = RecordedLines(layout.jobs / found.job)
         self.answered = self.failed = 0
@@ -88,7 +88,7 @@ class LedgerWatch:
         pass
 
     def read(self, view: View | None) -> Iterator[Answer | LeftOut]:
-        """See `Watch.read`."""
+        """See `JobWatch.read`."""
         is_removed = self._lines.is_removed  # first: nothing is added after that
         for result, request, _ in self._lines.read(None if is_removed else self._recorded(view)):
             if isinstance(result, Response) and request is not None:
@@ -96,7 +96,7 @@ class LedgerWatch:
                 yield _answer(self._found, result.line, json.loads(to_ascii(own_document(result, request))))
             else:
                 self.failed += 1
-        self.is_over = is_removed or self._lines.is_complete
+        self.is_over = is_removed
 
     def _recorded(self, view: View | None) -> int | None:
         """Return how many results may be shown: those that the coordinator counts, all if none runs."""
@@ -109,7 +109,7 @@ class LedgerWatch:
 class PreviewWatch:
     """Has the coordinator show the job, by a control file that this places and removes, and reads the preview."""
 
-    def __init__(self, layout: Layout, found: FoundJob) -> None:
+    def __init__(self, layout: Layout, found: NamedJob) -> None:
         self._layout = layout
         self._found = found
         self._file = Key(found.key.profile, control_name(found.key.name, ControlVerb.SHOW))
@@ -130,7 +130,7 @@ class PreviewWatch:
                 take_back(self._layout, self._file)
 
     def read(self, view: View | None) -> Iterator[Answer | LeftOut]:
-        """See `Watch.read`."""
+        """See `JobWatch.read`."""
         now = monotonic()
         progress = read_progress(self._layout, self._found)
         if progress is not None:
@@ -179,7 +179,7 @@ class PreviewWatch:
                 self._offsets[path.name] += len(raw)
                 yield json.loads(raw)
 
-    def _read_published(self, ended: FoundJob) -> Iterator[Answer | LeftOut]:
+    def _read_published(self, ended: NamedJob) -> Iterator[Answer | LeftOut]:
         if ended.stage is Stage.REJECTED:
             raise InputError(f"{ended.label} was rejected: {ended.why}; see {ended.folder}")
         assert ended.folder is not None
@@ -192,19 +192,19 @@ class PreviewWatch:
             self.failed = sum(1 for _ in bounded_lines(file, MAX_RECORD_BYTES))
 
     def _answer(self, record: dict[str, Any]) -> Answer:
-        own = to_record(record) if is_openai_line(record) else record
+        own: dict[str, Any] = to_record(record) if is_openai_line(record) else record
         self._seen.add(own["line"])
         self.answered += 1
         return _answer(self._found, own["line"], own)
 
 
-def watch(layout: Layout, found: FoundJob) -> Watch:
+def watch(layout: Layout, found: NamedJob) -> JobWatch:
     """Return the watch of a job that is not published, as this user may read it."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # closed to this user, or being published
         return LedgerWatch(layout, found)
     return PreviewWatch(layout, found)
 
 
-def _answer(found: FoundJob, line: int, record: dict[str, Any]) -> Answer:
+def _answer(found: NamedJob, line: int, record: dict[str, Any]) -> Answer:
     file = f"{printable(stem_of(found.key.name))}/{RESPONSES}"
     return Answer(place=f"{found.label} line {line}", file=file, line=line, record=record)

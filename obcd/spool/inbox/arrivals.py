@@ -40,6 +40,9 @@ MAX_MARKER_BYTES = 4096
 #: Seconds that a file may go on changing before that is reported; seconds before a marker without its file is removed.
 RESTLESS_SECONDS, ORPHAN_SECONDS = 60.0, 3600.0
 
+#: What becomes of the published folder of a trial: it is kept, or removed soon.
+KEEP, REMOVE = TRIALS = ("keep", "remove")
+
 #: The form of a drop id that `obcd submit` writes into a marker.
 DROP_ID = re.compile("[0-9a-f]{16}")
 #: Ends of names that programs use while they write, for locks and for earlier versions (rsync, WinSCP, aria2, lftp,
@@ -96,7 +99,7 @@ class Marker:
 
     Example: `{"sha256": "…", "bytes": 8123, "lines": 30, "drop_id": "…", "parent": "<job>"}`; an empty file is a valid
     marker. `parent` is the job whose failed lines these are (`obcd retry`); `submitter` is the user for whom the API
-    dropped it (see `submitters`).
+    dropped it (see `submitters`). `trial` is `keep` or `remove` for a few lines that are tried (`obcd try`).
     """
 
     sha256: str = ""
@@ -105,6 +108,7 @@ class Marker:
     drop_id: str = ""
     parent: str = ""
     submitter: str = ""
+    trial: str = ""
 
     @classmethod
     def parse(cls, raw: bytes) -> Marker:
@@ -131,6 +135,7 @@ class Marker:
             drop_id=printable(str(document.get("drop_id", "")))[:64],
             parent=printable(str(document.get("parent", "")))[:64],
             submitter=printable(str(document.get("submitter", "")))[:256],
+            trial=trial if (trial := document.get("trial")) in TRIALS else "",
         )
 
 

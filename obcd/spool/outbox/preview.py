@@ -91,8 +91,9 @@ def forget(layout: Layout, job: str, partial: Path | None) -> None:
         OSError: If the preview cannot be removed.
     """
     _open.pop(layout.jobs / job, None)
-    for name in PREVIEWS if partial is not None else ():
-        (partial / name).unlink(missing_ok=True)
+    if partial is not None:
+        for name in PREVIEWS:
+            (partial / name).unlink(missing_ok=True)
 
 
 def _find(folder: Path, sizes: Mapping[str, int]) -> _Preview:

@@ -100,6 +100,8 @@ def publish(layout: Layout, job: str, facts: Mapping[str, EndpointFacts]) -> Pat
             raise
         changed = _keep_changed_original(layout, folder, header)
         manifest = _manifest(header, sums, facts, changed) | {"outputs": outputs}
+        if header.trial:
+            manifest["trial"] = header.trial
         canceller = read_job_controls(folder).canceller
         if header.asks:
             manifest["batch"] = _batch(header, sums, is_cancelled=canceller is not None).to_json()

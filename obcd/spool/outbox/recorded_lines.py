@@ -66,8 +66,9 @@ class RecordedLines:
         self._open()
 
     def __del__(self) -> None:
-        if getattr(self, "_ledger", None) is not None:
-            self._ledger.close()
+        file: IO[bytes] | None = getattr(self, "_ledger", None)  # the folder may have been gone
+        if file is not None:
+            file.close()
 
     @property
     def is_complete(self) -> bool:
@@ -129,7 +130,8 @@ class RecordedLines:
         if record is not None and len(places) == 1:
             results = [decode(record)]
         else:
-            results = [self._result(*pair, place) for *pair, place in zip(numbers, origins, places, strict=True)]
+            whose = zip(numbers, origins, places, strict=True)
+            results = [self._result(number, origin, place) for number, origin, place in whose]
         place = places[-1]
         result = result_of_line(results, place)
         if isinstance(result, Response):

@@ -81,6 +81,7 @@ class Submitted:
 class _Content:
     label: str
     parent: str = ""
+    trial: str = ""
     sha256: str = ""
     size: int = 0
     lines: int = 0
@@ -105,6 +106,7 @@ class Target:
         reading: The settings with which its lines are read there.
         parent: The job that it retries, "" for none.
         accepts: The kinds of files that are accepted there beside JSONL.
+        trial: `keep` or `remove` if a few lines are tried: what becomes of the published folder. "" otherwise.
         submitter: The user for whom it is dropped by the API, "" for the user of this process.
         is_checked: Whether its lines are checked before it is dropped; the coordinator checks them in any case.
     """
@@ -113,6 +115,7 @@ class Target:
     profile: str = ""
     reading: Reading = PLAIN
     parent: str = ""
+    trial: str = ""
     accepts: Set[str] = frozenset()
     submitter: str = ""
     is_checked: bool = True
@@ -214,6 +217,7 @@ def drop(reader: IO[bytes], label: str, target: Target, max_line_bytes: int, ste
         form=form,
         reading=target.reading,
         parent=target.parent,
+        trial=target.trial,
         accepts=target.accepts,
         submitter=target.submitter,
         is_checked=target.is_checked,
@@ -502,6 +506,7 @@ def _marked(target: Path, content: _Content, drop_id: str) -> Iterator[None]:
         "drop_id": drop_id,
         **({"parent": content.parent} if content.parent else {}),
         **({"submitter": content.submitter} if content.submitter else {}),
+        **({"trial": content.trial} if content.trial else {}),
     }
     with os.fdopen(_make_marker(marker, target), "wb") as file:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import replace
@@ -15,9 +16,9 @@ from obcd.coordinator.view import JobState, View, WaitingView
 from obcd.errors import InputError
 from obcd.results.reading.answers import Answer
 from obcd.results.running import watching
-from obcd.results.running.finding import FoundJob, Stage, find_job
+from obcd.results.running.finding import NamedJob, Stage, find_job
 from obcd.results.running.job_report import describe_job
-from obcd.results.running.watching import PreviewWatch, Watch, watch
+from obcd.results.running.watching import JobWatch, PreviewWatch, watch
 from obcd.spool.folders.layout import Layout
 from obcd.spool.job.job_folder import JobHeader
 from obcd.spool.outbox import preview
@@ -80,13 +81,13 @@ def view_of(layout: Layout, header: JobHeader, done: int = 0, **changes: Any) ->
     return View(**{**facts, **folders, "jobs": (job,), **changes})
 
 
-def find(layout: Layout, word: str = "notes", view: View | None = None) -> FoundJob:
+def find(layout: Layout, word: str = "notes", view: View | None = None) -> NamedJob:
     found = find_job(layout, view, word)
     assert found is not None
     return found
 
 
-def texts(running: Watch, view: View | None = None) -> list[object]:
+def texts(running: JobWatch, view: View | None = None) -> list[object]:
     found = list(running.read(view))
     assert all(isinstance(item, Answer) for item in found)
     return [item.response for item in found if isinstance(item, Answer)]
@@ -190,7 +191,7 @@ def test_job_of_another_user_is_not_shown_and_the_reason_is_given(
     Shown(layout, header)
     monkeypatch.setattr(watching, "REFUSED_SECONDS", -1.0)
     refused = view_of(layout, header, waiting=(WaitingView(file="notes.jsonl.show", why="it is not yours"),))
-    with watch(layout, find(layout)) as running, pytest.raises(InputError, match="notes.jsonl: it is not yours"):
+    with watch(layout, find(layout)) as running, pytest.raises(InputError, match="it is not yours"):
         list(running.read(refused))
     assert not (layout.inbox / "notes.jsonl.show").exists()
 
@@ -199,8 +200,9 @@ def test_job_of_another_user_is_not_shown_and_the_reason_is_given(
 def test_no_file_stays_when_the_reader_ends_by_an_error(layout: Layout, header: JobHeader) -> None:
     Shown(layout, header)
     running = PreviewWatch(layout, find(layout))
-    with pytest.raises(BrokenPipeError), running:
+    with contextlib.suppress(BrokenPipeError), running:
         texts(running)
+        assert list(layout.inbox.glob("*.show"))
         raise BrokenPipeError
 
     assert list(layout.inbox.glob("*.show")) == []
@@ -213,7 +215,7 @@ def test_no_file_stays_when_the_reader_ends_by_an_error(layout: Layout, header: 
 def test_job_is_found_by_its_name_and_its_id_wherever_it_is(layout: Layout, word: str) -> None:
     assert find_job(layout, None, word) is None
     header = accept_bytes(layout, THREE)
-    unfinished = FoundJob(stage=Stage.UNFINISHED, key=find(layout).key, job="job1")
+    unfinished = NamedJob(stage=Stage.UNFINISHED, key=find(layout).key, job="job1")
     assert find(layout, word) == unfinished
     assert find(layout, word, view_of(layout, header)) == unfinished
 

@@ -99,12 +99,13 @@ def test_job_that_is_published_meanwhile_is_read_to_its_end(layout: Layout) -> N
     record(layout, header.id, [answer(0, "I")])
     lines = RecordedLines(layout.jobs / header.id)
     assert texts(lines.read()) == ["I"]
-    assert not lines.is_removed
+    removed = [lines.is_removed]
 
     finish(layout, header)
 
     assert not (layout.jobs / header.id).exists()
-    assert lines.is_removed
+    removed.append(lines.is_removed)
+    assert removed == [False, True]
     assert texts(lines.read()) == ["fine", "fine"]
     assert lines.is_complete
 
