@@ -143,17 +143,14 @@ class Notifier:
         self._is_used = is_used
         self._start = start or self._start_child
         self._plan: NotifyPlan = {}
+        #: Whether the configuration wants notifications.
+        self.is_wanted = False
         self._child: Any = None
         self._start_at = self._began = 0.0
         self._deaths = 0
         #: {id: event that no notifier has taken yet}
         self._raised: dict[str, NotableEvent] = {}
         self.troubles: tuple[str, ...] = ()
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether the configuration wants notifications."""
-        return any(ways.is_used for ways in self._plan.values())
 
     def configure(self, settings: Settings) -> None:
         """Use another configuration; the folder of events exists from now on exactly if notifications are wanted.
@@ -162,15 +159,15 @@ class Notifier:
             InputError: If the folder cannot be made, or removed; the old configuration stays in force then.
         """
         plan = settings.notify_plan() if self._is_used else {}
-        root = self._layout.root
+        root, is_wanted = self._layout.root, any(ways.is_used for ways in plan.values())
         try:
-            if any(ways.is_used for ways in plan.values()):
+            if is_wanted:
                 open_folder(root)
             elif folder_of(root).is_dir():
                 close_folder(root)
         except OSError as error:
             raise InputError(f"cannot prepare the folder {folder_of(root)}: {error.strerror}") from None
-        is_new, self._plan = plan != self._plan, plan
+        is_new, self._plan, self.is_wanted = plan != self._plan, plan, is_wanted
         if not self.is_wanted:
             self._end_child()
             self._raised.clear()
