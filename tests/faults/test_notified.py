@@ -80,12 +80,17 @@ def test_no_event_is_lost_while_the_notifier_is_killed_twenty_times(
             tick(notifier, dice.uniform(0.0, 0.08))
             if (pid := notifier.pids["notifier"]) is not None:
                 os.kill(pid, 9)
-        wait_until(lambda: tick(notifier, 0.05) or not find_events(layout.root))
+        wait_until(lambda: has_sent_all(notifier, layout.root))
     finally:
         notifier.stop()
 
     assert set(receiver.ids()) == set(wanted)
     count(f"notified: {len(wanted)} events over 20 kills of the notifier, {len(receiver.received)} attempts arrived")
+
+
+def has_sent_all(notifier: Notifier, root: Path) -> bool:
+    tick(notifier, 0.05)
+    return not find_events(root)
 
 
 def tick(notifier: Notifier, seconds: float) -> None:

@@ -2,7 +2,7 @@
 
     clerk ───────write_event──────► root/events/ ◄─look─ notifier ─► command, webhook, mail
     coordinator ─RaiseEvent───────────────────────────►  │
-                ◄─EventTaken, Standing───────────────────┘
+                ◄─EventTaken, SendingTroubles───────────────────┘
 
 A notifier that dies is replaced, and finds in the folder what is left to send.
 """
@@ -73,7 +73,7 @@ class EventTaken:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SendingTroubles:
     """Notifier → coordinator: what fails, for people; sent when it changes."""
 
     troubles: tuple[str, ...]
@@ -102,7 +102,7 @@ def _ignore(number: int, frame: object) -> None:
 def _serve(channel: Channel, sender: Sender) -> None:
     outgoing = sender.outgoing
     is_ending = False
-    standing = Standing(())
+    shown = SendingTroubles(())
     select.select([channel], [], [])  # the plan comes first
     while True:
         for message in _received(channel):
@@ -117,9 +117,9 @@ def _serve(channel: Channel, sender: Sender) -> None:
                 case _:
                     raise TypeError(type(message).__name__)
         seconds = sender.turn(monotonic(), wall())
-        if (now := Standing(outgoing.troubles())) != standing:
-            standing = now
-            channel.send(standing)
+        if (now := SendingTroubles(outgoing.troubles())) != shown:
+            shown = now
+            channel.send(shown)
         if is_ending and not outgoing.is_sending:
             return
         select.select([channel.fileno(), sender.fileno()], [], [], seconds)
@@ -249,7 +249,7 @@ class Notifier:
             match message:
                 case EventTaken(event):
                     self._raised.pop(event, None)
-                case Standing(troubles):
+                case SendingTroubles(troubles):
                     self.troubles = troubles
                 case _:
                     raise TypeError(type(message).__name__)

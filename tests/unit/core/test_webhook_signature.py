@@ -28,7 +28,7 @@ def an_event(**facts: object) -> NotableEvent:
 
 
 def test_known_attempt_has_the_known_signature() -> None:
-    # openai-python 1.93, tests/api_resources/webhooks: an attempt that OpenAI's servers signed
+    # from the tests of OpenAI's own client for webhooks
     body = (
         b'{"id": "evt_685c059ae3a481909bdc86819b066fb6", "object": "event", "created_at": 1750861210, "type": '
         b'"response.completed", "data": {"id": "resp_123"}}'

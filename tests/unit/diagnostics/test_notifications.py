@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from obcd.config.settings import Settings
 from obcd.diagnostics.findings import Severity
 from obcd.diagnostics.notifications import UNIT, examine_notifications
 
-HOOK = {"webhook": "https://hooks.example.org/x?key=1", "webhook_secret_file": "s"}
+HOOK: dict[str, Any] = {"webhook": "https://hooks.example.org/x?key=1", "webhook_secret_file": "s"}
 
 
 def examine(folder: Path, *, is_unit: bool = False, **keys: object) -> list[tuple[str, str]]:
@@ -59,7 +60,7 @@ def test_program_that_everybody_can_change_is_a_fault(tmp_path: Path) -> None:
 
 
 def test_sendmail_that_needs_more_rights_is_a_warning_under_the_unit_alone(tmp_path: Path) -> None:
-    keys = {"mail_to": ["ops"], "sendmail": program(tmp_path / "exim", 0o4755)}
+    keys: dict[str, Any] = {"mail_to": ["ops"], "sendmail": program(tmp_path / "exim", 0o4755)}
     assert [severity for severity, _ in examine(tmp_path, **keys)] == [Severity.OK]
     assert [severity for severity, _ in examine(tmp_path, is_unit=True, **keys)] == [Severity.WARNING]
 

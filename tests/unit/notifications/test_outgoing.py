@@ -13,7 +13,7 @@ from obcd.config.notify_values import NotifyWays
 from obcd.core.events import EventKind, NotableEvent
 from obcd.notifications.outgoing import BASE_SECONDS, GIVE_UP_SECONDS, MOST_SECONDS, Attempt, Outgoing
 from obcd.notifications.ways import DeliveryError, Way
-from obcd.spool.folders import disk, event_files
+from obcd.spool.folders import disk
 from obcd.spool.folders.event_files import find_events, open_folder, read_event, remove_event, write_event
 
 BOTH = NotifyWays(
@@ -203,7 +203,7 @@ class TestDisk:
         def refuse(*_: object) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr(event_files.disk, "write_json", refuse)
+        monkeypatch.setattr(disk, "write_json", refuse)
         event = NotableEvent(id="evt_1", kind=EventKind.DISK, at=AT, text="full")
         outgoing.add(event)
         outgoing.configure({"": BOTH})  # a reload does not lose it

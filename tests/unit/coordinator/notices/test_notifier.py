@@ -16,8 +16,8 @@ from obcd.coordinator.notices.notifier import (
     FinishSending,
     Notifier,
     RaiseEvent,
+    SendingTroubles,
     SetPlan,
-    Standing,
 )
 from obcd.core.events import EventKind, NotableEvent
 from obcd.errors import InputError
@@ -176,13 +176,13 @@ def test_a_notifier_that_keeps_dying_is_started_ever_later(notifier: Notifier, c
 def test_what_fails_is_shown_and_forgotten_with_the_notifier(notifier: Notifier, children: list[FakeChild]) -> None:
     notifier.configure(ON)
     notifier.tick(0.0)
-    children[0].says = [Standing(("it fails",))]
+    children[0].says = [SendingTroubles(("it fails",))]
     notifier.tick(1.0)
     assert notifier.troubles == ("it fails",)
     assert notifier.pids == {"notifier": 4711}
 
     notifier.configure(OFF)
-    assert notifier.troubles == ()
+    assert not notifier.troubles
 
 
 def test_a_notifier_that_stands_still_is_replaced(notifier: Notifier, children: list[FakeChild]) -> None:
