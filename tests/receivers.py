@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-#: A secret of OpenAI's own tests (openai-python, tests/lib/test_webhooks.py or api_resources/webhooks).
+#: The secret of the tests of OpenAI's own client for webhooks.
 SECRET = "whsec_RdvaYFYUXuIFuEbvZHwMfYFhUf7aMYjYcmM24+Aj40c="
 
 

@@ -4,7 +4,7 @@ Source: https://www.standardwebhooks.com.
 
     webhook-id: evt_…                the same for every attempt at one event
     webhook-timestamp: 1795888865    of the attempt
-    webhook-signature: v1,<base64 of HMAC-SHA256 over `id.timestamp.body`>
+    webhook-signature: v1,<base64 of HMAC-SHA256 over id.timestamp.body>
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ READING_ORDER = (
     "registering-hosts",
     "on-slurm",
     "on-ray",
+    "notifications",
     "configuration",
     "commands",
     "history-and-reports",

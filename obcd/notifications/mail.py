@@ -9,8 +9,8 @@ import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from email.message import EmailMessage
-from email.policy import default
+from email.header import Header
+from email.mime.text import MIMEText
 from email.utils import format_datetime
 
 from obcd.core.events import NotableEvent
@@ -21,8 +21,6 @@ from obcd.text import one_line
 LIMIT_SECONDS = 60.0
 #: Longest subject, in characters.
 MAX_SUBJECT = 160
-#: Lines end by LF, as sendmail expects; text that is not ASCII is encoded, also in the body.
-POLICY = default.clone(cte_type="7bit", linesep="\n")
 FOOT = "Sent by obcd on {host}: `obcd help notifications` says how."
 
 
@@ -37,26 +35,35 @@ def send_mail(sendmail: str, sender: str, to: Sequence[str], event: NotableEvent
 
 
 def compose(sender: str, to: Sequence[str], event: NotableEvent) -> bytes:
-    """Return the mail as bytes, in ASCII.
+    """Return the mail as bytes: ASCII, and lines that end by LF, as sendmail expects.
 
     Args:
         sender: "" leaves it to the mail system.
         to: Logins and addresses, as `checked_recipient` accepts them.
     """
-    host = _host()
-    subject = f"obcd: {one_line(event.text)}"
-    mail = EmailMessage(policy=POLICY)
-    if sender:
-        mail["From"] = sender
-    mail["To"] = ", ".join(to)
-    mail["Subject"] = subject if len(subject) <= MAX_SUBJECT else subject[: MAX_SUBJECT - 1] + "…"
-    mail["Date"] = format_datetime(datetime.fromtimestamp(int(event.at), UTC))
-    mail["Message-ID"] = f"<{event.id}@{host}>"  # the same whenever it is sent: a repeated mail can be recognized
-    mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no absence note answers it
-    mail["X-Obcd-Event"] = event.kind
-    lines = [one_line(event.text), "", *_facts(event.message()["data"]), "", FOOT.format(host=host)]
-    mail.set_content("\n".join(lines) + "\n", charset="utf-8")
-    return mail.as_bytes()
+    host, text = _host(), one_line(event.text)
+    subject = f"obcd: {text}"
+    fields = {
+        "From": sender,
+        "To": ",\n ".join(to),
+        "Subject": _encoded(subject if len(subject) <= MAX_SUBJECT else subject[: MAX_SUBJECT - 1] + "…"),
+        "Date": format_datetime(datetime.fromtimestamp(int(event.at), UTC)),
+        "Message-ID": f"<{event.id}@{host}>",  # the same whenever it is sent: a repeated mail can be recognized
+        "Auto-Submitted": "auto-generated",  # RFC 3834: no absence note answers it
+        "X-Obcd-Event": event.kind,
+    }
+    head = "".join(f"{name}: {value}\n" for name, value in fields.items() if value)
+    lines = [text, "", *_facts(event.message()["data"]), "", FOOT.format(host=host)]
+    return head.encode("ascii") + MIMEText("\n".join(lines) + "\n", "plain", "utf-8").as_bytes()
+
+
+def _encoded(subject: str) -> str:
+    """Return a subject as the value of a header.
+
+    Not by EmailMessage: it decodes an encoded word that stands in the text, and writes what is in it (Python 3.11, e.g.
+    a line break and `Bcc:`). So a text that has one is encoded as a whole.
+    """
+    return subject if subject.isascii() and "=?" not in subject else Header(subject, "utf-8").encode()
 
 
 def _facts(value: object, name: str = "") -> Iterator[str]:

@@ -48,6 +48,8 @@ def post_event(
             status = connection.getresponse().status
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise DeliveryError(_reason(error, seconds, is_over=is_over.is_set())) from None
+        if is_over.is_set():  # the broken connection looked like the end of the head
+            raise DeliveryError(_reason(TimeoutError(), seconds, is_over=True))
     if 300 <= status < 400:
         raise DeliveryError(f"the receiver answers with a redirect ({status}), which obcd does not follow")
     if not 200 <= status < 300:

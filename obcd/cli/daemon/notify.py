@@ -36,7 +36,7 @@ EXAMPLE = {
 
 @click.group()
 def notify() -> None:
-    """try the notifications of `[notify]`.
+    """try the notifications of [notify].
 
     The coordinator sends them by itself; `obcd help notifications` explains them.
     """

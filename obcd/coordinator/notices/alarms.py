@@ -59,9 +59,8 @@ class Alarms:
         if len(found) == 1:
             text = f"{first} has not served for {duration(found[first])}: {lost[first]}"
         else:
-            text = (
-                f"{plural(len(found), 'endpoint')} have not served for {duration(min(found.values()))}, {first} first"
-            )
+            seconds = duration(min(found.values()))
+            text = f"{plural(len(found), 'endpoint')} have not served for {seconds}; the first is {first}"
         facts = {name: {"seconds": round(found[name]), "reason": lost[name]} for name in shown}
         yield _event(EventKind.ENDPOINT, at, text, endpoints=facts, lost=len(found))
 

@@ -2,7 +2,7 @@
 
     clerk ───────write_event──────► root/events/ ◄─look─ notifier ─► command, webhook, mail
     coordinator ─RaiseEvent───────────────────────────►  │
-                ◄─EventTaken, Standing───────────────────┘
+                ◄─EventTaken, SendingTroubles───────────────────┘
 
 A notifier that dies is replaced, and finds in the folder what is left to send.
 """
@@ -73,7 +73,7 @@ class EventTaken:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SendingTroubles:
     """Notifier → coordinator: what fails, for people; sent when it changes."""
 
     troubles: tuple[str, ...]
@@ -102,7 +102,7 @@ def _ignore(number: int, frame: object) -> None:
 def _serve(channel: Channel, sender: Sender) -> None:
     outgoing = sender.outgoing
     is_ending = False
-    standing = Standing(())
+    shown = SendingTroubles(())
     select.select([channel], [], [])  # the plan comes first
     while True:
         for message in _received(channel):
@@ -117,9 +117,9 @@ def _serve(channel: Channel, sender: Sender) -> None:
                 case _:
                     raise TypeError(type(message).__name__)
         seconds = sender.turn(monotonic(), wall())
-        if (now := Standing(outgoing.troubles())) != standing:
-            standing = now
-            channel.send(standing)
+        if (now := SendingTroubles(outgoing.troubles())) != shown:
+            shown = now
+            channel.send(shown)
         if is_ending and not outgoing.is_sending:
             return
         select.select([channel.fileno(), sender.fileno()], [], [], seconds)
@@ -143,17 +143,14 @@ class Notifier:
         self._is_used = is_used
         self._start = start or self._start_child
         self._plan: NotifyPlan = {}
+        #: Whether the configuration wants notifications.
+        self.is_wanted = False
         self._child: Any = None
         self._start_at = self._began = 0.0
         self._deaths = 0
         #: {id: event that no notifier has taken yet}
         self._raised: dict[str, NotableEvent] = {}
         self.troubles: tuple[str, ...] = ()
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether the configuration wants notifications."""
-        return any(ways.is_used for ways in self._plan.values())
 
     def configure(self, settings: Settings) -> None:
         """Use another configuration; the folder of events exists from now on exactly if notifications are wanted.
@@ -162,15 +159,15 @@ class Notifier:
             InputError: If the folder cannot be made, or removed; the old configuration stays in force then.
         """
         plan = settings.notify_plan() if self._is_used else {}
-        root = self._layout.root
+        root, is_wanted = self._layout.root, any(ways.is_used for ways in plan.values())
         try:
-            if any(ways.is_used for ways in plan.values()):
+            if is_wanted:
                 open_folder(root)
             elif folder_of(root).is_dir():
                 close_folder(root)
         except OSError as error:
             raise InputError(f"cannot prepare the folder {folder_of(root)}: {error.strerror}") from None
-        is_new, self._plan = plan != self._plan, plan
+        is_new, self._plan, self.is_wanted = plan != self._plan, plan, is_wanted
         if not self.is_wanted:
             self._end_child()
             self._raised.clear()
@@ -252,7 +249,7 @@ class Notifier:
             match message:
                 case EventTaken(event):
                     self._raised.pop(event, None)
-                case Standing(troubles):
+                case SendingTroubles(troubles):
                     self.troubles = troubles
                 case _:
                     raise TypeError(type(message).__name__)

@@ -54,7 +54,7 @@ def open_folder(root: Path) -> None:
 
 
 def close_folder(root: Path) -> None:
-    """Remove the folder and the events in it: from now on none is written. A missing one is not an error.
+    """Remove the folder and the events in it: from now on no event is written. A missing one is not an error.
 
     Raises:
         OSError: If it cannot be removed.

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
+from obcd.core.events import EventKind
 from obcd.spool.folders import disk
+from obcd.spool.folders.event_files import find_events, open_folder, read_event
 from obcd.spool.folders.layout import Layout
 from obcd.spool.intake.recovery import begin_job, recover
 from obcd.spool.job import crash_count, ledger
 from obcd.spool.job.crash_count import LIMIT, Begun, times_in_vain
 from obcd.spool.outbox import publication
-from tests.unit.spool.spools import THREE, accept_bytes, answer, record
+from tests.unit.spool.spools import THREE, Crashed, accept_bytes, answer, record
 
 
 @pytest.fixture
@@ -115,3 +117,27 @@ def test_job_is_begun_though_a_full_disk_takes_no_count(layout: Layout, monkeypa
     begin(layout, 2 * LIMIT)
 
     assert crash_count.deaths(layout.jobs / "job1") == 0
+
+
+def test_event_of_a_quarantine_is_written_before_it(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_folder(layout.root)
+    begin(layout, LIMIT)
+    assert find_events(layout.root) == []
+
+    def crash(operation: str, path: str) -> None:
+        if path.endswith(crash_count.QUARANTINED):
+            raise Crashed(operation)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "before", crash)
+        with pytest.raises(Crashed):
+            begin_job(layout, "job1")
+    assert not crash_count.is_quarantined(layout.jobs / "job1")
+    assert len(find_events(layout.root)) == 1
+    assert begin_job(layout, "job1") is None
+    assert begin_job(layout, "job1") is None
+
+    (*_, name) = find_events(layout.root)
+    found = read_event(layout.root, name)
+    assert found is not None
+    assert (found.event.kind, found.event.job) == (EventKind.QUARANTINED, "job1")
