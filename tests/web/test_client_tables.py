@@ -104,7 +104,8 @@ def test_values_of_pandas_are_written_as_json_holds_them(pandas: Any, daemon: St
     numpy = pytest.importorskip("numpy")
     df = pandas.DataFrame({
         "day": pandas.to_datetime(["2026-11-22", None]), "x": [1.5, math.nan],
-        "n": pandas.array([1, None], dtype="Int64"), "kind": pandas.Categorical(["u", None]), "v": [numpy.array([1, 2]), numpy.float32(2)],
+        "n": pandas.array([1, None], dtype="Int64"), "kind": pandas.Categorical(["u", None]),
+        "v": [numpy.array([1, 2]), numpy.float32(2)],
     })  # fmt: skip
 
     obcd.ask(df, "{day?} {x?} {n?} {kind?} {v}")
