@@ -122,7 +122,7 @@ def test_kernel_killed_and_run_again_sends_nothing_twice(
     assert [path.name for path in coordinator.inbox.iterdir() if not path.name.startswith(".obcd")] == []
 
 
-@pytest.mark.parametrize("kills", KILLS)
+@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.soak)])
 def test_kernel_of_a_batch_killed_and_run_again_sends_only_what_was_in_flight_again(
     cluster: Cluster, quick_server: Simulated, kills: int
 ) -> None:

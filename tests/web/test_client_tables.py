@@ -10,7 +10,6 @@ import pytest
 from pydantic import BaseModel
 
 import obcd
-from obcd.client import jobs
 from obcd.errors import InputError
 from tests.unit.client.conftest import StandInDaemon, echo
 
@@ -37,7 +36,7 @@ class Visit(BaseModel):
 @pytest.fixture(autouse=True)
 def daemon(stand_in_daemon: StandInDaemon, monkeypatch: pytest.MonkeyPatch) -> StandInDaemon:
     """Return a daemon that works whenever somebody waits."""
-    monkeypatch.setattr(jobs.time, "sleep", lambda _: stand_in_daemon.work(stand_in_daemon.reply))
+    monkeypatch.setattr("obcd.client.jobs.time.sleep", lambda _: stand_in_daemon.work(stand_in_daemon.reply))
     return stand_in_daemon
 
 

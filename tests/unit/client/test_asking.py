@@ -9,7 +9,6 @@ import pytest
 from pydantic import BaseModel
 
 import obcd
-from obcd.client import jobs
 from obcd.client.jobs import Job
 from tests.unit.client.conftest import StandInDaemon, echo
 
@@ -27,7 +26,7 @@ def working(daemon: StandInDaemon, monkeypatch: pytest.MonkeyPatch) -> StandInDa
     def work(_: float) -> None:
         daemon.work(daemon.reply)
 
-    monkeypatch.setattr(jobs.time, "sleep", work)
+    monkeypatch.setattr("obcd.client.jobs.time.sleep", work)
     return daemon
 
 
@@ -74,7 +73,7 @@ def test_interrupted_wait_leaves_the_job_and_the_next_call_takes_it(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(jobs.time, "sleep", interrupt)
+        patch.setattr("obcd.client.jobs.time.sleep", interrupt)
         with pytest.raises(KeyboardInterrupt):
             obcd.ask(["a"])
 

@@ -67,8 +67,8 @@ def test_trouble_is_shown_as_text() -> None:
 def test_bar_of_a_notebook_is_for_a_kernel_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     shell = SimpleNamespace(kernel=object())
     display = SimpleNamespace(display=lambda *_, **__: None)
-    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))  # type: ignore[arg-type]
-    monkeypatch.setitem(sys.modules, "IPython.display", display)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
 
     assert isinstance(find_progress_view("q", 1, wanted=None), NotebookBar)
     assert isinstance(find_progress_view("q", 1, wanted=False), Silent)
