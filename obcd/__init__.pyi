@@ -22,3 +22,4 @@ from obcd.errors import TimedOutError as TimedOutError
 from obcd.errors import UsageError as UsageError
 
 __version__: str
+__all__: list[str]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from obcd.client.batching import batch
 from obcd.client.jobs import Job
-from obcd.client.records import JobAnswer
+from obcd.client.records import JobAnswer, JobFailure
 from obcd.client.submission import ObcdWarning, submit
 from obcd.client.tables.answer_table import cell_of, value_columns
 from obcd.client.tables.frames import library_of, to_column, to_frame
@@ -68,22 +69,23 @@ def ask(  # noqa: PLR0913 - the options of a request, by name
             rows, template, key=key, profile=profile, schema=schema, output=output, config=config, progress=progress,
             **options,
         )  # fmt: skip
-    return _answers(job, library_of(rows), daemon=daemon)
+    return _answers(job, rows, daemon=daemon)
 
 
-def _answers(job: Job, library: str, *, daemon: bool) -> Any:
-    shape = job.answer_shape
+def _answers(job: Job, rows: Any, *, daemon: bool) -> Any:
+    shape, library, index = job.answer_shape, library_of(rows), job.index
     cells: list[Any] = []
     failures, first = 0, ""
     for item in job.records():
-        if item.row is None:
-            continue
-        if isinstance(item, JobAnswer):
-            cells.append(cell_of(item, shape))
-            continue
-        cells.append(None)
-        failures += 1
-        first = first or f"row {item.row}: {item.kind}"
+        if isinstance(item, JobFailure):
+            failures += 1
+            first = first or f"row {item.row}: {item.kind}"
+        if item.row is not None:
+            if not isinstance(rows, Path):  # a damaged outbox must not shift the answers; a file may have blank lines
+                cells.extend([None] * (item.row - len(cells)))
+            cells.append(cell_of(item, shape) if isinstance(item, JobAnswer) else None)
+    if index is not None:
+        cells.extend([None] * (len(index) - len(cells)))
     if failures:
         find = (
             f"obcd.attach({job.key!r}{f', profile={job.profile!r}' if job.profile else ''})"
@@ -96,7 +98,6 @@ def _answers(job: Job, library: str, *, daemon: bool) -> Any:
             ObcdWarning,
             stacklevel=3,
         )
-    index = job.index if job.index is not None and len(job.index) == len(cells) else None
     columns = dict(value_columns(cells, shape, "response"))
     if not library:
         return cells

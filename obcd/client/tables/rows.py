@@ -31,6 +31,8 @@ from obcd.text import printable
 
 #: Rows without a prompt that are listed with their reason.
 LISTED = 10
+#: Rows of how many different sets of fields are remembered.
+MOST_SHAPES = 100
 #: Deepest nesting of a value in a row.
 MAX_DEPTH = 100
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
@@ -98,6 +100,7 @@ class LineWriter:
     unfilled: int = 0
     reasons: list[tuple[int, str]] = field(default_factory=list)
     _tail: bytes = field(init=False)
+    _chosen: dict[tuple[object, ...], list[str]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._tail = _encode(self.wish.line)[1:-1].encode("ascii")
@@ -118,8 +121,20 @@ class LineWriter:
             yield self._with_tail(raw.encode("ascii"), document)
 
     def _document(self, row: object) -> Mapping[str, object]:
-        document = _mapping_of(row, TEXT_FIELD if self.wish.template is not None else "prompt")
-        return self._from_template(document) if self.wish.template is not None else document
+        if self.wish.template is None:
+            return _mapping_of(row, "prompt")
+        if isinstance(row, dict):
+            row = {name: row[name] for name in self._wanted(row)}
+        return self._from_template(_mapping_of(row, TEXT_FIELD))
+
+    def _wanted(self, row: Mapping[Any, object]) -> list[str]:
+        """Return the fields of a row that count; the others may hold what JSON cannot."""
+        names = tuple(row)
+        if names not in self._chosen:
+            if len(self._chosen) >= MOST_SHAPES:
+                self._chosen.clear()
+            self._chosen[names] = self.wish.wanted(name for name in names if isinstance(name, str))
+        return self._chosen[names]
 
     def _from_template(self, row: Mapping[str, object]) -> Mapping[str, object]:
         wish = self.wish
@@ -142,6 +157,9 @@ class LineWriter:
         if self.wish.template is None and not document.keys().isdisjoint(self.wish.line):
             return _encode({**self.wish.line, **document}).encode("ascii") + b"\n"
         return raw[:-1] + (b"," if document else b"") + self._tail + b"}\n"
+
+
+_PLAIN_TYPES = frozenset((str, int, bool, type(None)))
 
 
 def _why(error: Exception) -> str:
@@ -171,17 +189,19 @@ def plain(value: object, depth: int = 0) -> Any:  # noqa: C901, PLR0911 - a tabl
         TypeError: If JSON has no form for it.
         RecursionError: If it is nested deeper than `MAX_DEPTH`.
     """
+    if type(value) in _PLAIN_TYPES:
+        return value
     if isinstance(value, Enum):
         return plain(value.value, depth)
-    if value is None or isinstance(value, str | bool):
-        return value
+    if isinstance(value, str):
+        return str(value)
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if depth >= MAX_DEPTH:
         raise RecursionError
-    if isinstance(value, Mapping):
+    if isinstance(value, dict | Mapping):
         return {str(key): plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item, depth + 1) for item in value]

@@ -197,6 +197,7 @@ class Request:
             `system` or `format` means none, whatever the job has.
         kind: The kind of the request.
         inputs: For an EMBED: the texts; each gets a vector.
+        lists_texts: For an EMBED: whether its response repeats even one text as a list, as other lines of its job do.
         dimensions: For an EMBED: the requested length of a vector; None: that of the model.
         suffix: For a COMPLETE: the text after the gap that is to be filled.
         raw: For a COMPLETE: whether the prompt is sent without the model's template.
@@ -220,6 +221,7 @@ class Request:
     tools: list[Tool] | None = None
     kind: Kind = Kind.CHAT
     inputs: tuple[str, ...] = ()
+    lists_texts: bool = False
     dimensions: int | None = None
     suffix: str | None = None
     raw: bool = False
@@ -232,7 +234,7 @@ class Request:
     @property
     def echo(self) -> str | list[str]:
         """The value that the response line repeats as `prompt`: for an EMBED with several texts, all of them."""
-        return self.prompt if len(self.inputs) < 2 else list(self.inputs)
+        return self.prompt if len(self.inputs) < 2 and not self.lists_texts else list(self.inputs)
 
 
 @dataclass(frozen=True, slots=True)

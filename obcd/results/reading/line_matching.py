@@ -241,7 +241,7 @@ class Pairing:
             return
         if not self._is_id(record.get("id"), request.id, line):
             self._problems.add(f"{where}: its id is not that of line {line}")
-        if not self._is_openai and record.get("prompt") != request.echo:
+        if not self._is_openai and record.get("prompt") not in (request.echo, list(request.inputs)):
             self._problems.add(f"{where}: its prompt is not that of line {line}")
         if not _same(record.get("extra", {}), dict(request.extra)):
             self._problems.add(f"{where}: the other keys it repeats are not those of line {line}")

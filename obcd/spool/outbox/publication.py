@@ -28,6 +28,7 @@ from obcd.core.request.lines import parse_line
 from obcd.core.request.records import plain_model
 from obcd.core.tables.file_format import stem_of
 from obcd.core.user_limits import LINE_BYTES
+from obcd.errors import LineError
 from obcd.spool.folders import disk
 from obcd.spool.folders.disk_space import find_shortage, read_space
 from obcd.spool.folders.layout import Layout
@@ -147,12 +148,14 @@ def _write_outputs(folder: Path, header: JobHeader) -> tuple[_Sums, dict[str, di
             written[name] = _HashedFile(stack.enter_context(disk.whole_file(folder / name)))
             return written[name]
 
-        responses = begin("responses.jsonl")
+        responses, lists_texts = begin("responses.jsonl"), _lists_texts(lines, folder, header)
         failed: _FailedFiles | None = None
         for place, result in _results(read_places(folder), places, results.fileno(), read_firsts(folder, header)):
             sums.add(result)
             if isinstance(result, Response):
                 request = parse_line(_read_line(lines, place), result.line, reading)
+                if lists_texts and request.inputs:
+                    request = replace(request, lists_texts=True)
                 if header.settings.files:
                     write_files(folder, epoch, response_line(result, request.id, request.echo), FILE_MODE)
                 responses.write(published_response(result, request, header))
@@ -223,6 +226,20 @@ class _FailedFiles:
             self.retry.write(block)
             left -= len(block)
         self.retry.write(b"\n")
+
+
+def _lists_texts(lines: IO[bytes], folder: Path, header: JobHeader) -> bool:
+    """Return whether all lines of the job embed, and one has several texts: then `prompt` is a list in each.
+
+    A program that reads all lines as one table needs one type for each key.
+    """
+    if not header.signatures or not all(signature.embeds for signature in header.signatures):
+        return False
+    for place in read_places(folder):
+        with contextlib.suppress(LineError):
+            if len(parse_line(_read_line(lines, place), place.line, header.settings.reading).inputs) > 1:
+                return True
+    return False
 
 
 def _read_line(lines: IO[bytes], place: Place) -> bytes:

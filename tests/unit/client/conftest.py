@@ -28,6 +28,7 @@ class StandInDaemon:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
+        self.reply: Reply = echo
         self.sent: list[str] = []  # the prompts of all accepted lines
         self._numbers = itertools.count(1)
 
@@ -65,7 +66,13 @@ class StandInDaemon:
 
 
 @pytest.fixture
-def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandInDaemon:
+def daemon(stand_in_daemon: StandInDaemon) -> StandInDaemon:
+    """Return the daemon of the spool at `OBCD_ROOT`."""
+    return stand_in_daemon
+
+
+@pytest.fixture
+def stand_in_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandInDaemon:
     """Return the daemon of the spool at `OBCD_ROOT`."""
     root = tmp_path / "root"
     for name, value in {"OBCD_ROOT": root, "XDG_STATE_HOME": tmp_path / "state", "XDG_CONFIG_HOME": tmp_path}.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from obcd.spool.inbox.arrivals import MARKER_SUFFIX
 from obcd.spool.outbox.rejected import publish_rejected
 from obcd.spool.submit.dropping import submit as drop
 from tests.unit.client.conftest import StandInDaemon
-from tests.unit.spool.spools import drop_of
+from tests.unit.spool.spools import Crashed, crash_at, drop_of
 
 ROWS = [{"mrn": "7", "note": "BP 150/95"}, {"mrn": "8", "note": "BP 120/80"}]
 
@@ -218,3 +219,23 @@ def test_profile_with_a_template_takes_the_rows_as_they_are(daemon: StandInDaemo
 def test_without_a_spool_the_sentence_names_both_ways(daemon: StandInDaemon, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"obcd\.batch"):
         obcd.submit(["a"], root=tmp_path / "nowhere")
+
+
+def test_submit_interrupted_at_any_step_and_run_again_makes_one_job(
+    daemon: StandInDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`crash_at` ends the process before each state-changing call in turn."""
+    number = 0
+    while True:
+        number += 1
+        key = f"visits{number}"
+        with crash_at(number, monkeypatch) as calls, contextlib.suppress(Crashed):
+            obcd.submit(["a"], key=key)
+        obcd.submit(["a"], key=key)
+        if len(calls) < number:
+            break
+    daemon.work()
+
+    assert number > 6
+    assert len(daemon.sent) == number
+    assert all(len(list(obcd.attach(f"visits{each}").results())) == 1 for each in range(1, number + 1))

@@ -81,6 +81,7 @@ def test_kept_fields_are_echoed_and_others_are_not() -> None:
     (line,) = lines([{"note": "a", "ward": "3b", "secret": "x"}], template="{note}", keep=["ward"])
 
     assert line == {"prompt": "a", "ward": "3b"}
+    assert lines([{"note": "a", "picture": object(), 7: 8}], template="{note}") == [{"prompt": "a"}]
     assert parse_line(json.dumps(line).encode(), 1).extra == {"ward": "3b"}
 
 

@@ -56,6 +56,33 @@ def test_responses_come_in_the_order_of_the_input(layout: Layout) -> None:
     assert (found[0]["model"], found[0]["endpoint"], found[0]["attempts"]) == ("llama3.2", "gpu0", 1)
 
 
+@pytest.mark.parametrize(
+    ("lines", "prompts"),
+    [
+        ([{"embed": "one"}, {"embed": ["two"]}], ["one", "two"]),
+        ([{"embed": "one"}, {"embed": ["two", "three"]}, {"embed": 7}], [["one"], ["two", "three"]]),
+        ([{"prompt": "one"}, {"embed": "one"}, {"embed": ["two", "three"]}], ["one", "one", ["two", "three"]]),
+    ],
+)
+def test_prompts_of_a_job_that_only_embeds_have_one_type(
+    layout: Layout, lines: list[dict[str, Any]], prompts: list[Any]
+) -> None:
+    header = accept_bytes(layout, "\n".join(map(json.dumps, lines)).encode())
+    for number, line in enumerate(lines):
+        texts = line.get("embed")
+        if texts != 7:
+            vectors = {"embeddings": [[0.5]] * (len(texts) if isinstance(texts, list) else 1)} if texts else {}
+            made = json.loads(answer(number, **vectors))
+            record(
+                layout, "job1", [json.dumps({k: v for k, v in made.items() if k != "response" or not texts}).encode()]
+            )
+
+    folder = publish(layout, header.id, {})
+
+    assert [line["prompt"] for line in lines_of(folder / "responses.jsonl")] == prompts
+    assert verify("notes", folder).problems == ()
+
+
 def test_folder_of_a_job_without_failures_holds_nothing_more(layout: Layout) -> None:
     folder = finish(layout, accept_bytes(layout, THREE))
 
