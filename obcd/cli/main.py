@@ -53,6 +53,7 @@ COMMANDS = {
     "retry": CommandPlace("obcd.cli.jobs.retry:retry", "drop the failed lines of published jobs again."),
     "up": CommandPlace("obcd.cli.daemon.up:up", "run servers and coordinator under one supervisord."),
     "coordinator": CommandPlace("obcd.cli.daemon.coordinator:coordinator", "run the daemon in the foreground."),
+    "api": CommandPlace("obcd.cli.daemon.api:api", "serve OpenAI's Files and Batches over HTTP."),
     "reload": CommandPlace("obcd.cli.daemon.reload:reload", "make the coordinator read its configuration again."),
     "host": CommandPlace("obcd.cli.host.run:host", "run one Ollama per GPU under supervisord."),
     "hosts": CommandPlace(

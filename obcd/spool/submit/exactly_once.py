@@ -261,6 +261,11 @@ class DropRecord:
         at, seen = self._last.get("at", "at a time that is not known"), self._last.get("evidence")
         return f"{seen} (seen at {at})" if seen else f"dropped at {at}"
 
+    @property
+    def drop_id(self) -> str:
+        """The id of the last drop that was begun, "" if there was none."""
+        return str(self._last.get("drop_id", ""))
+
     def begin(self, target: Target) -> None:
         """Set the target of the following steps."""
         self._last = {"path": os.path.abspath(target.path)}
