@@ -22,7 +22,7 @@ from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import MARKER_SUFFIX, Key
 from obcd.spool.inbox.control import ControlVerb, control_name, put_control
-from obcd.spool.submit.dropping import drop, find_target, open_source
+from obcd.spool.submit.dropping import drop, find_target, hidden, open_source
 from obcd.spool.submit.exactly_once import DropRecord
 from obcd.users import find_user_name
 
@@ -74,19 +74,37 @@ class BatchDrops:
     def withdraw(self, record: BatchRecord) -> BatchRecord:
         """Take the file of a dropped batch out of the inbox, or have its job cancelled; return its next record.
 
+        The file gets its hidden name back, so that a process that was killed here still knows that it took it out and
+        not the coordinator. `clear` removes it.
+
         Raises:
             OSError: If the disk does not allow it.
         """
-        path = self.layout.inbox / record.profile / record.name
+        path, taken = self._places(record)
         try:
-            disk.remove_existing(path)
-        except FileNotFoundError:  # the coordinator has claimed it
-            file = Key(record.profile, control_name(record.name, ControlVerb.CANCEL))
-            put_control(self.layout, file, record.job)
-            return record
-        with contextlib.suppress(OSError):
-            disk.remove(path.with_name(path.name + MARKER_SUFFIX))
+            disk.before("rename", str(taken))
+            path.rename(taken)
+        except FileNotFoundError:
+            if not os.path.lexists(taken):  # the coordinator has claimed it
+                file = Key(record.profile, control_name(record.name, ControlVerb.CANCEL))
+                put_control(self.layout, file, record.job)
+                return record
+        with disk.opened(taken, os.O_RDONLY | os.O_NOFOLLOW) as descriptor:
+            disk.sync_file(descriptor, taken)  # the inbox itself may not be opened and synced
         return record.withdrawn(wall())
+
+    def clear(self, record: BatchRecord) -> None:
+        """Remove the rest of a batch that was withdrawn, after its record says so."""
+        if record.drop_id and record.cancelling_at is not None and not record.folder:
+            path, taken = self._places(record)
+            with contextlib.suppress(OSError):
+                disk.remove(path.with_name(path.name + MARKER_SUFFIX))
+            with contextlib.suppress(OSError):
+                disk.remove(taken)
+
+    def _places(self, record: BatchRecord) -> tuple[Path, Path]:
+        path = self.layout.inbox / record.profile / record.name
+        return path, hidden(path, record.drop_id)
 
 
 def _submitter(record: BatchRecord) -> str:

@@ -85,7 +85,9 @@ class Batches:
         for uid in self._uploads.users():
             for name in self._names_of(uid):
                 record = read_record(self._folder(uid), name)
-                if record is not None and not record.is_over:
+                if record is not None and record.is_over:
+                    self._drops.clear(record)  # a crash may have come before that
+                elif record is not None:
                     self._unfinished.add((uid, name))
 
     def start(self) -> None:
@@ -349,6 +351,7 @@ class Batches:
             record = self._drops.withdraw(record)
             if record.is_over:
                 self._write(uid, record)
+                self._drops.clear(record)
         elif record.step == BatchStep.WAITING:
             self._enqueue(uid, record)
         return record

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pwd
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -81,7 +82,8 @@ def token(given: tuple[str | None, str | None], user: str) -> int:
         whose = "the user that runs it" if owner == place.daemon else "other users than root and the coordinator's"
         raise InputError(f"this API makes batches of {whose} alone: no token for {printable(user)}")
     made, entry = make_token(user, wall())
-    write_entries(place.tokens_file, [*_read(place, owner), entry], owner)
+    with _acting_as(owner, place):
+        write_entries(place.tokens_file, [*_read(place, owner), entry], owner)
     click.echo(made)
     say(f"this token is shown only now; it is valid at once, for batches of {printable(user)}")
     return ExitCode.DONE
@@ -92,7 +94,8 @@ def token(given: tuple[str | None, str | None], user: str) -> int:
 def tokens(given: tuple[str | None, str | None]) -> int:
     """list whose tokens there are, and when they were made."""
     place, owner = _find_tokens(given)
-    entries = _read(place, owner)
+    with _acting_as(owner, place):
+        entries = _read(place, owner)
     if not entries:
         say("there is no token yet: obcd api token NAME")
         return ExitCode.DONE
@@ -106,11 +109,12 @@ def tokens(given: tuple[str | None, str | None]) -> int:
 def revoke(given: tuple[str | None, str | None], user: str) -> int:
     """refuse all tokens of a user from now on. The user's batches go on."""
     place, owner = _find_tokens(given)
-    entries = _read(place, owner)
-    left = [item for item in entries if item.user != user]
-    if len(left) == len(entries):
-        raise InputError(f"there is no token of '{printable(user)}': obcd api tokens lists them")
-    write_entries(place.tokens_file, left, owner)
+    with _acting_as(owner, place):
+        entries = _read(place, owner)
+        left = [item for item in entries if item.user != user]
+        if len(left) == len(entries):
+            raise InputError(f"there is no token of '{printable(user)}': obcd api tokens lists them")
+        write_entries(place.tokens_file, left, owner)
     say(f"{plural(len(entries) - len(left), 'token')} of {printable(user)} removed")
     return ExitCode.DONE
 
@@ -137,9 +141,20 @@ def _find_tokens(given: tuple[str | None, str | None]) -> tuple[ApiPlace, int]:
         place.give_folder(owner)
     except OSError as error:
         raise InputError(f"cannot make {place.folder}: {error.strerror}; run this as root") from None
-    if place.tokens_file.parent == place.folder and os.geteuid() == 0:  # the folder is that user's, links in it too
-        os.seteuid(owner)
     return place, owner
+
+
+@contextlib.contextmanager
+def _acting_as(owner: int, place: ApiPlace) -> Iterator[None]:
+    """Be the user whose folder holds the tokens: root must not follow links that this user may have put there."""
+    if os.geteuid() != 0 or owner == 0 or place.tokens_file.parent != place.folder:
+        yield
+        return
+    os.seteuid(owner)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def _read(place: ApiPlace, owner: int) -> Sequence[TokenEntry]:

@@ -114,16 +114,6 @@ def remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def remove_existing(path: Path) -> None:
-    """Remove a file.
-
-    Raises:
-        FileNotFoundError: If it is missing: somebody else has moved it.
-    """
-    before("unlink", str(path))
-    path.unlink()
-
-
 def remove_tree(path: Path) -> None:
     """Remove a folder with its content, by descriptor (never following links); a missing one is not an error."""
     before("rmtree", str(path))
