@@ -24,9 +24,10 @@ WISH = {"endpoint": "/v1/chat/completions", "completion_window": "24h"}
 #: What may come: no request is anything else than refused or carried out.
 STATUSES = {200, 400, 401, 404, 405, 408, 413, 429, 499}
 ODD = [
-    "", ".", "..", "../../../etc/passwd", "%2e%2e%2f", "%00", "\0", "a" * 5000, "é", "\ud800", "file-", "batch_", "-output",
-    "null", "0", "-1", "1e999", "NaN", "*", "' OR 1=1 --", "<script>", "${jndi:ldap://x}", "\r\nX-Injected: 1", "\u202e",
-]  # fmt: skip
+    *("", ".", "..", "../../../etc/passwd", "%2e%2e%2f", "%00", "\0", "a" * 5000, "é", "\ud800", "file-", "batch_"),
+    *("-output", "null", "0", "-1", "1e999", "NaN", "*", "' OR 1=1 --", "<script>", "${jndi:ldap://x}"),
+    *("\r\nX-Injected: 1", "\u202e"),
+]
 METHODS = ["GET", "GET", "POST", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS", "TRACE", "X" * 300]
 
 

@@ -7,7 +7,6 @@ import os
 import pwd
 import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +120,7 @@ def test_official_client_cancels_and_is_told_what_is_wrong(api: ApiProcess, quic
     content = lines(400)
     file = client.files.create(file=("in.jsonl", content), purpose="batch")
     batch = client.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
-    wait_until(lambda: client.batches.retrieve(batch.id).request_counts.completed)
+    wait_until(lambda: client.batches.retrieve(batch.id).request_counts.completed > 0)
 
     assert client.batches.cancel(batch.id).status == "cancelling"
     done = finished(client, batch.id)
@@ -133,7 +132,7 @@ def test_official_client_cancels_and_is_told_what_is_wrong(api: ApiProcess, quic
         (lambda: client.batches.cancel(batch.id), openai.BadRequestError),
         (lambda: client.batches.retrieve("batch_" + "0" * 32), openai.NotFoundError),
         (lambda: client.files.create(file=("x", b"x"), purpose="fine-tune"), openai.BadRequestError),
-        (lambda: client.with_options(api_key="obcd-x").models.list(), openai.AuthenticationError),
+        (client.with_options(api_key="obcd-x").models.list, openai.AuthenticationError),
     ):
         with pytest.raises(kind):
             act()
@@ -178,10 +177,8 @@ API, ANN, BEN = (pwd.getpwnam(name) for name in ("games", "mail", "news"))
 
 
 @pytest.fixture(params=[False, True], ids=["for the group", "per user"])
-def place(
-    shared: Path, quick_server: Simulated, cluster: Cluster, request: pytest.FixtureRequest
-) -> Iterator[ApiPlace]:
-    """Yield the API of a shared spool whose coordinator runs; only root can be several users."""
+def place(shared: Path, quick_server: Simulated, cluster: Cluster, request: pytest.FixtureRequest) -> ApiPlace:
+    """Return the API of a shared spool whose coordinator runs; only root can be several users."""
     if not acl.has_acls(shared):
         pytest.skip("the temporary folder's filesystem keeps no ACLs")
     root = shared / "root"
@@ -194,7 +191,7 @@ def place(
     )  # fmt: skip
     cluster.coordinate(config, root)
     settings = load_settings(config)
-    yield ApiPlace.of(settings, Layout.at(root, per_user=request.param))
+    return ApiPlace.of(settings, Layout.at(root, per_user=request.param))
 
 
 def in_parts(place: ApiPlace, act: Any) -> str:
@@ -261,5 +258,5 @@ def test_api_runs_as_its_user_alone(place: ApiPlace) -> None:
     place.give_folder(API.pw_uid)
 
     for user in (ANN, BEN):
-        assert User(user.pw_uid, user.pw_gid).does(lambda: place.tokens()) == "ConfigurationError"
+        assert User(user.pw_uid, user.pw_gid).does(place.tokens) == "ConfigurationError"
     assert in_parts(place, lambda parts: "up") == "up"
