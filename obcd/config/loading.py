@@ -106,8 +106,11 @@ def find_root(given: str | None, settings: Settings) -> Path:
     return root
 
 
-def load_settings(path: Path | None) -> Settings:
+def load_settings(path: Path | None, *, with_schemas: bool = True) -> Settings:
     """Read and check the configuration; None gives the defaults.
+
+    Args:
+        with_schemas: Whether the schemas beside it are read: a process that sends no request needs none.
 
     Raises:
         ConfigurationError: If anything is wrong; it names every fault with its place, e.g. `at requests.num_ctx: …`.
@@ -119,7 +122,8 @@ def load_settings(path: Path | None) -> Settings:
         settings = Settings.model_validate(document)
     except ValidationError as error:
         raise ConfigurationError(report(path, (_sentence(item) for item in error.errors()))) from None
-    return settings.model_copy(update={"source": path, "schemas": _read_schemas(path, settings)})
+    schemas = _read_schemas(path, settings) if with_schemas else {}
+    return settings.model_copy(update={"source": path, "schemas": schemas})
 
 
 def read_document(path: Path) -> dict[str, object]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import stat
+from collections.abc import Collection
 from pathlib import Path
 
 from obcd.config.loading import report
@@ -87,9 +88,28 @@ def read_token(path: Path, noun: str = "token") -> Secret:
         ValueError: With the reason and the command that corrects it; the token itself is in no message.
     """
     try:
-        status, raw = _read(path)
+        raw = read_closed(path, MAX_TOKEN + 100, noun=noun)
     except FileNotFoundError:
         raise ValueError(f"there is no {path}: put the {noun} there, alone on one line") from None
+    return Secret(_parse(path, raw, noun))
+
+
+def read_closed(path: Path, most: int, owners: Collection[int] = (), noun: str = "token") -> bytes:
+    """Read the beginning of a secret file; refuse one that others can read or could have written.
+
+    Args:
+        most: The most bytes.
+        owners: The users to whom it may belong, beside root and this process's.
+        noun: What its content is called in messages.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: With the reason and the command that corrects it; nothing of the content is in a message.
+    """
+    try:
+        status, raw = _read(path, most)
+    except FileNotFoundError:
+        raise
     except PermissionError:
         raise ValueError(
             f"{path} is not for {user_name(os.geteuid())} to read: run this as the daemon's user"
@@ -98,28 +118,28 @@ def read_token(path: Path, noun: str = "token") -> Secret:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"{path} is not a regular file: put the {noun} into one, alone on one line")
-    _check_closed(path, status, noun)
-    return Secret(_parse(path, raw, noun))
+    _check_closed(path, status, owners, noun)
+    return raw
 
 
-def _read(path: Path) -> tuple[os.stat_result, bytes]:
+def _read(path: Path, most: int) -> tuple[os.stat_result, bytes]:
     """Read at most what a token may have, and the status of the same open file; read nothing unless it is a file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         status = os.fstat(descriptor)
-        return status, os.read(descriptor, MAX_TOKEN + 100) if stat.S_ISREG(status.st_mode) else b""
+        return status, os.read(descriptor, most) if stat.S_ISREG(status.st_mode) else b""
     finally:
         os.close(descriptor)
 
 
-def _check_closed(path: Path, status: os.stat_result, noun: str) -> None:
+def _check_closed(path: Path, status: os.stat_result, owners: Collection[int], noun: str) -> None:
     """Refuse a file that others can open, or that belongs to another user.
 
     Raises:
         ValueError: With the command that corrects it.
     """
     quoted, mine = shlex.quote(str(path)), os.geteuid()
-    if status.st_uid not in (0, mine):
+    if status.st_uid not in (0, mine, *owners):
         raise ValueError(
             f"{path} belongs to {user_name(status.st_uid)}, who could put another {noun} there: "
             f"chown {user_name(mine)} {quoted}"

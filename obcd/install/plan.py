@@ -29,6 +29,7 @@ UNITS = (
     "obcd-load@.timer",
     "obcd-metrics.service",
     "obcd-page.service",
+    "obcd-api.service",
 )
 UNIT_FOLDER = "/etc/systemd/system"
 SYSUSERS = "/etc/sysusers.d/obcd.conf"

@@ -14,6 +14,7 @@ READING_ORDER = (
     "dropping-files",
     "formats",
     "structured-answers",
+    "openai-batches",
     "operating",
     "status-page",
     "monitoring",

@@ -73,10 +73,10 @@ def run_page(blocks: list[Block], home: Path) -> subprocess.CompletedProcess[str
     work, programs = home / "work", home / "bin"
     work.mkdir(parents=True)
     programs.mkdir()
-    obcd = programs / "obcd"
-    obcd.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m obcd "$@"\n')
-    obcd.chmod(0o755)
-    (programs / "python").symlink_to(sys.executable)
+    for name, words in (("obcd", " -m obcd"), ("python", "")):  # a link to python would not find its packages
+        program = programs / name
+        program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)}{words} "$@"\n')
+        program.chmod(0o755)
     script = _PRELUDE.format(models=MODELS)
     for block in blocks:
         script += f"echo '== {block.place}' >&2\n"

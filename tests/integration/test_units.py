@@ -31,6 +31,7 @@ LIMITS = {
     "obcd-load@.service": 8,
     "obcd-metrics.service": 8,
     "obcd-page.service": 13,
+    "obcd-api.service": 12,
 }
 COORDINATOR = "obcd-coordinator.service"
 #: Folders that systemd itself or the distribution makes.

@@ -263,8 +263,8 @@ class DropRecord:
 
     @property
     def drop_id(self) -> str:
-        """The id of the last drop; "" if another process made it."""
-        return self._last.get("drop_id", "")
+        """The id of the last drop that was begun; "" if there was none, or another process made it."""
+        return str(self._last.get("drop_id", ""))
 
     @property
     def sha256(self) -> str:
