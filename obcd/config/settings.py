@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from obcd.config.descriptions import add_descriptions
 from obcd.config.endpoints import DEFAULT_PORT, Endpoint, parse_endpoint
+from obcd.core.forecasting.windows import Windows
 from obcd.core.request.lines import OPTION_RANGES, check_options, check_think
 from obcd.core.request.records import MAX_COUNT, JobSettings, canonical_model
 from obcd.core.request.rows import ID_FIELD
@@ -77,6 +78,17 @@ def _checked_template(value: str) -> str:
     return value
 
 
+def _listed_window(value: object) -> object:
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _checked_window(value: tuple[str, ...]) -> tuple[str, ...]:
+    Windows.parse(value)
+    return value
+
+
 def _checked_delimiter(value: str) -> str:
     if not is_delimiter(value):
         raise ValueError(f'must be one character, such as ";", and no quote or line break, not {value!r:.60}')
@@ -117,6 +129,8 @@ Digest = Literal["same", "any"]
 Thoughts = Literal["move", "keep"]
 Empty = Literal["keep", "retry", "fail"]
 PrefixAffinity = Literal["auto", "off"]
+#: Windows of the week (`obcd.core.forecasting.windows`): one text, or several.
+Window = Annotated[tuple[str, ...], BeforeValidator(_listed_window), AfterValidator(_checked_window)]
 Slots = Annotated[int | Literal["auto"], BeforeValidator(_checked_slots)]
 Context = Annotated[int | Literal["auto"], BeforeValidator(_checked_context)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
@@ -141,6 +155,9 @@ class Instance(Table):
     slots: Slots | None = Field(None, description="Requests in flight here; left out: `slots` of `[requests]`.")
     token_file: str | None = Field(
         None, min_length=1, description="A file of one line: the bearer token that is sent with every request."
+    )
+    window: Window = Field(
+        (), description="When it may be used, as the key `window` at the top; left out: at any time."
     )
 
 
@@ -304,6 +321,7 @@ class Profile(Table):
     ignore: Ignore | None = Field(None, strict=False)
     digest: Digest | None = None
     prefix_affinity: PrefixAffinity | None = None
+    window: Window | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -342,6 +360,7 @@ class Settings(Table):
         files: Whether each answer is also written to a file, as ollama-batch-cluster wrote them.
         aliases: {name of a model in prompt lines: the model that gets the request in its place}.
         ignore: Names of parameters and keys that are dropped from a line if they cannot be honoured.
+        window: When requests are sent, in local time; empty: at any time.
         source: The file that it was read from; None if only defaults are used.
         schemas: {profile name, "" for the top level: its JSON schema}, read from the files beside the configuration.
         tokens: {endpoint: its bearer token}, from `obcd.config.tokens.with_tokens`; empty before that.
@@ -369,6 +388,7 @@ class Settings(Table):
     files: bool = False
     aliases: Aliases = {}
     ignore: Ignore = Field((), strict=False)
+    window: Window = ()
     ollama_instances: dict[EndpointName, Instance] = {f"127.0.0.1:{DEFAULT_PORT}": Instance()}
     spool: Spool = Spool()
     requests: Requests = Requests()
@@ -450,7 +470,11 @@ class Settings(Table):
         if self.cluster.hosts is not None and "ollama_instances" not in self.model_fields_set:
             return ()  # the default is for a machine with its own Ollama
         return tuple(
-            replace(parse_endpoint(name, instance.gpu, self._slots(instance)), token=self.tokens.get(name))
+            replace(
+                parse_endpoint(name, instance.gpu, self._slots(instance)),
+                token=self.tokens.get(name),
+                window=instance.window,
+            )
             for name, instance in self.ollama_instances.items()
         )
 
@@ -502,6 +526,7 @@ class Settings(Table):
             "num_ctx": wanted["num_ctx_max"] if is_planned else wanted["num_ctx"],
             "num_ctx_max": wanted["num_ctx_max"] if is_planned else None,
             "ignore": list(wanted["ignore"]),
+            "window": list(wanted["window"] or ()),
         })  # fmt: skip
 
     def _wanted(self, profile: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ No tick may take long: the clerk does long work, and the recorder waits for the 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import struct
 from collections import deque
@@ -35,6 +36,7 @@ from obcd.coordinator.jobs.progress_folders import ProgressFolders
 from obcd.coordinator.jobs.recorder import Entry, Recorder
 from obcd.coordinator.jobs.retention_sweeps import Sweeper
 from obcd.coordinator.jobs.running_job import RunningJob
+from obcd.coordinator.jobs.window_keeper import WindowKeeper
 from obcd.coordinator.loop_waits import TickPacing, Waker
 from obcd.coordinator.observer import Observer
 from obcd.coordinator.spool_setup import open_profiles, open_spool
@@ -126,6 +128,9 @@ class Coordinator:
             self._progress_folders,
             counts=takes_drops,
         )
+        self._window_keeper = WindowKeeper(self.jobs, self.endpoints)
+        #: When the next window opens or closes.
+        self._window_at = math.inf
         self._intake = DropIntake(settings, layout, self._intake_clerks, self.jobs.job_index)
         self._control_files = ControlFiles(layout, self.jobs, self._outbox_clerks)
         #: The mount of the root, None if it cannot be determined.
@@ -296,12 +301,12 @@ class Coordinator:
 
     def _obstacle(self) -> str:
         """Return why no request can be sent at present, whatever the job; "" when one can."""
-        return self._disk_watch.trouble or self.endpoints.outage
+        return self._disk_watch.trouble or self.endpoints.outage or self.endpoints.window_wait
 
     def _notes(self) -> list[str]:
         """Return what people should know although nothing needs repair."""
         waiting = self.endpoints.outage if self.endpoints.waits_for_host else ""
-        return [text for text in (self._inbox_watch.note, waiting) if text]
+        return [text for text in (self._inbox_watch.note, waiting, *self._window_keeper.notes()) if text]
 
     def _troubles(self) -> list[str]:
         """Return the sentences for people on what keeps the coordinator from working as it should."""
@@ -346,6 +351,7 @@ class Coordinator:
         self._pacing.begin(now)
         self._watch_disk(now)
         self._receive(now)
+        self._window_at = self._window_keeper.tick(now, wall())
         if self._is_accepting:
             self._accept_drops(now)
             self._obey_control_files(now)
@@ -436,7 +442,7 @@ class Coordinator:
             self.endpoints.dispatch(now)
 
     def _until_next(self, now: float) -> float:
-        wanted = [now + 1.0, max(now, self.endpoints.next_probe)]
+        wanted = [now + 1.0, max(now, self.endpoints.next_probe), max(now, self._window_at)]
         if self._is_accepting:
             wanted.append(max(now, self._intake.next_scan()))
             if self._inbox_watch.has_news:

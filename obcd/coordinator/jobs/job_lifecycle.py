@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import stat
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -108,6 +108,12 @@ class Jobs:
         #: {unfinished job: its controls}; jobs without controls are not in it
         self._controls: dict[str, JobControls] = {}
         self._paused: frozenset[str] = frozenset()
+        #: {unfinished job that has windows: its header}
+        self.windowed: dict[str, JobHeader] = {}
+        #: {job that waits for its window: the sentence about it}
+        self.window_waits: Mapping[str, str] = {}
+        #: The number of jobs that became active so far.
+        self.starts = 0
         self.quarantine = Quarantine(layout.jobs, clerks[0], progress_folders, counts=counts)
 
     # --- what there is -------------------------------------------------------------------------------------------
@@ -167,10 +173,10 @@ class Jobs:
         old, self._waiting_views = self._waiting_views, {}
         for header in (*islice(self.accepted.values(), MOST_REPORTED), *self.quarantine.later):
             state, controls = self._idle_state(header.id), self.controls(header.id)
-            priority = controls.rank.among_own
+            priority, trouble = controls.rank.among_own, controls.held or self.window_waits.get(header.id, "")
             view = old.get(header.id)
-            if view is None or (view.state, view.priority) != (state, priority):
-                view = idle_view(header, state, controls.held, priority)
+            if view is None or (view.state, view.priority, view.trouble) != (state, priority, trouble):
+                view = idle_view(header, state, trouble, priority)
             self._waiting_views[header.id] = view
         return (*running, *self._waiting_views.values(), *self.quarantine.views())
 
@@ -197,6 +203,8 @@ class Jobs:
         """Add an accepted job."""
         self.accepted[header.id] = header
         self.job_index.add(header)
+        if header.settings.window:
+            self.windowed[header.id] = header
         self._line_up(header)
         self.revision += 1
 
@@ -259,12 +267,16 @@ class Jobs:
         if controls.canceller is not None:
             return Candidate(header.uid, PASSING_THROUGH)
         suspicion = self.quarantine.suspicion(header.id)
-        return Candidate(header.uid, controls.rank, can_start=not self.is_paused(header.id), suspicion=suspicion)
+        return Candidate(header.uid, controls.rank, can_start=not self._is_at_rest(header.id), suspicion=suspicion)
 
     def _active(self) -> list[Candidate]:
-        """Return the jobs that count as active: neither paused nor only waiting to be published."""
+        """Return the jobs that count as active: neither at rest nor only waiting to be published."""
         active = [job.header for job in self.running.values() if job.state is not JobState.COMPLETE]
-        return [self._candidate(item) for item in (*active, *self._loading.values()) if not self.is_paused(item.id)]
+        return [self._candidate(item) for item in (*active, *self._loading.values()) if not self._is_at_rest(item.id)]
+
+    def _is_at_rest(self, job: str) -> bool:
+        """Return whether a job is paused or waits for its window: it keeps no other job from being active."""
+        return self.is_paused(job) or job in self.window_waits
 
     def _note_loaded(self, header: JobHeader, outcome: LoadedJob | CallFailed | None) -> None:
         self._loaded.append((header, outcome))
@@ -300,7 +312,9 @@ class Jobs:
         elif self.is_paused(header.id):
             running.move(JobState.PAUSED)
         running.held = self.controls(header.id).held
+        running.waits = self.window_waits.get(header.id, "")
         self.running[header.id] = running
+        self.starts += 1
         self._recorder.open(header.id, outcome.replay.size)
         self._endpoints.on_limits(header.settings)
         self._scheduler.add_job(backlog, now)
@@ -383,6 +397,20 @@ class Jobs:
             return
         changed, self._paused = jobs ^ self._paused, jobs
         self._on_pause_changed(changed)
+
+    def wait_for_windows(self, waits: Mapping[str, str]) -> None:
+        """Let exactly these jobs wait for their windows.
+
+        Args:
+            waits: `{job: the sentence about it}`.
+        """
+        if waits == self.window_waits:
+            return
+        self.window_waits = waits
+        for job, running in self.running.items():
+            running.waits = waits.get(job, "")
+        self._line_up_all()
+        self.revision += 1
 
     def _on_pause_changed(self, jobs: Collection[str]) -> None:
         """Pause or continue jobs of which it has changed who pauses them."""
@@ -485,6 +513,7 @@ class Jobs:
         self._progress_folders.end_progress(job)
         del self.running[job]
         self.job_index.remove(job)
+        self.windowed.pop(job, None)
         self._controls.pop(job, None)
         self.revision += 1
 

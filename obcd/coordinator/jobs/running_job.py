@@ -38,6 +38,7 @@ class RunningJob:
     state: JobState = JobState.RUNNING
     trouble: str = ""
     held: str = ""  # why obcd itself has paused it
+    waits: str = ""  # which window it waits for
     refusals: RefusalCount = field(default_factory=RefusalCount)
     lacks_room: bool = False  # its results could not be published because there was no free space
     shown_at: float = field(default=-1e9)  # when its progress was last shown
@@ -73,9 +74,10 @@ class RunningJob:
             obstacle: Why no request can be sent at present, whatever the job.
         """
         counts, is_going = self.counts, self.state is not JobState.PAUSED
+        trouble = self.trouble or self.held or self.waits or obstacle
         eta = self.eta_seconds(now) if is_going else None
         return replace(
-            idle_view(self.header, self.state, self.trouble or self.held or obstacle, self.backlog.rank.among_own),
+            idle_view(self.header, self.state, trouble, self.backlog.rank.among_own),
             done=counts.done,
             failed=counts.failures,
             cut_short=counts.cut_short,
