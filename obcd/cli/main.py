@@ -64,6 +64,7 @@ COMMANDS = {
     "host-watch": CommandPlace("obcd.cli.host.watch:host_watch", ""),
     "host-register": CommandPlace("obcd.cli.host.register:host_register", ""),
     "check": CommandPlace("obcd.cli.daemon.check:check", "check configuration, installation, [host] and endpoints."),
+    "notify": CommandPlace("obcd.cli.daemon.notify:notify", "try the notifications of [notify]."),
     "bench": CommandPlace("obcd.cli.measure.bench:bench", "measure how many requests in flight are best."),
     "burn-in": CommandPlace("obcd.cli.measure.burn_in:burn_in", "load all cards fully and find the one that differs."),
     "prepare": CommandPlace("obcd.cli.files.prepare:prepare", "make a prompt file from texts."),

@@ -28,6 +28,8 @@ TABLE_NAMES = {
     "Requests": "requests",
     "Host": "host",
     "Cluster": "cluster",
+    "Notifications": "notify",
+    "ProfileNotifications": "notify",
     "Spool": "spool",
     "Profile": PROFILES,
 }

@@ -74,9 +74,9 @@ def _flat(schema: Any, definitions: dict[str, Any]) -> Any:
     if "$ref" in schema:
         schema = {**definitions[schema["$ref"].rpartition("/")[2]], **{k: v for k, v in schema.items() if k != "$ref"}}
     kinds = [item for item in schema.get("anyOf", ()) if item != {"type": "null"}]
-    if len(kinds) == 1:
-        schema = {**{key: value for key, value in schema.items() if key != "anyOf"}, **kinds[0]}
-    elif kinds:
+    if len(kinds) == 1:  # it may be a reference
+        return _flat({**{key: value for key, value in schema.items() if key != "anyOf"}, **kinds[0]}, definitions)
+    if kinds:
         schema = {**schema, "anyOf": kinds}
     is_table = isinstance(schema.get("default"), dict) or schema.get("default", 0) is None
     dropped = {"title", "description"} | ({"default"} if is_table else set())
@@ -130,7 +130,7 @@ def _say_what_code_checks(table: dict[str, Any]) -> None:
 def _describe(keys: dict[str, Any]) -> None:
     """Give each key of each table its description."""
     profile = keys["profiles"]["additionalProperties"]["properties"]
-    named = {name: keys[name]["properties"] for name in ("requests", "host", "cluster", "spool")}
+    named = {name: keys[name]["properties"] for name in ("requests", "host", "cluster", "spool", "notify")}
     tables = {"": keys, PROFILES: profile, **named}
     for table, items in tables.items():
         for key, item in items.items():

@@ -20,7 +20,9 @@ from obcd.config.settings import (
     Cluster,
     Host,
     Instance,
+    Notifications,
     Profile,
+    ProfileNotifications,
     Requests,
     Settings,
     Spool,
@@ -52,12 +54,13 @@ WORDS = {
 #: {name of a table in the file: the model with its keys}
 TABLES: dict[str, type[Table]] = {
     "requests": Requests, "spool": Spool, "host": Host, "cluster": Cluster, "profiles.NAME": Profile,
+    "notify": Notifications, "profiles.NAME.notify": ProfileNotifications,
 }  # fmt: skip
 #: Every key of every table, to suggest the key that a misspelt one meant.
 KEYS = sorted(
     {
         field.alias or name
-        for table in (Settings, Instance, Requests, Host, Cluster, Spool, Profile)
+        for table in (Settings, Instance, Requests, Host, Cluster, Notifications, Spool, Profile)
         for name, field in table.model_fields.items()
         if not field.exclude
     }

@@ -11,13 +11,14 @@ import os
 import stat
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from obcd.config.descriptions import add_descriptions
 from obcd.config.endpoints import DEFAULT_PORT, Endpoint, parse_endpoint
 from obcd.core.forecasting.windows import Windows
+from obcd.config.notify_values import NotifyPlan, NotifyWays, checked_recipient, checked_webhook
 from obcd.core.request.lines import OPTION_RANGES, check_options, check_think
 from obcd.core.request.records import MAX_COUNT, JobSettings, canonical_model
 from obcd.core.request.rows import ID_FIELD
@@ -282,6 +283,76 @@ class Cluster(Table):
         return Path(self.hosts).expanduser().absolute() if self.hosts is not None else None
 
 
+def _checked_argument(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("an argument of a command holds no NUL")
+    return value
+
+
+#: A program and its arguments; no shell reads them.
+Command = Annotated[tuple[Annotated[str, AfterValidator(_checked_argument)], ...], Field(max_length=100)]
+Events = tuple[
+    Literal["job.published", "job.failures", "job.quarantined", "job.deadline", "endpoint.lost", "disk.full"], ...
+]
+Webhook = Annotated[str, AfterValidator(checked_webhook)]
+Recipients = Annotated[tuple[Annotated[str, AfterValidator(checked_recipient)], ...], Field(max_length=20)]
+
+
+class ProfileNotifications(Table):
+    """`[profiles.NAME.notify]`: where notifications of a profile's jobs go. A key that is left out is `[notify]`'s.
+
+    Attributes:
+        webhook: False: none.
+    """
+
+    events: Events | None = Field(None, strict=False)
+    command: Command | None = Field(None, strict=False)
+    webhook: Literal[False] | Webhook | None = None
+    webhook_secret_file: str | None = Field(None, min_length=1)
+    mail_to: Recipients | None = Field(None, strict=False)
+
+    @model_validator(mode="after")
+    def _has_program(self) -> ProfileNotifications:
+        _check_program(self.command)
+        return self
+
+
+class Notifications(Table):
+    """`[notify]`: what is sent when something happens, and where; nothing while no way is configured."""
+
+    events: Events = Field(get_args(get_args(Events)[0]), strict=False)
+    endpoint_minutes: float = Field(10.0, gt=0, le=7 * 1440)
+    command: Command = Field((), strict=False)
+    command_seconds: float = Field(60.0, gt=0, le=3600)
+    webhook: Webhook | None = None
+    webhook_secret_file: str | None = Field(None, min_length=1)
+    mail_to: Recipients = Field((), strict=False)
+    mail_from: str | None = None
+    sendmail: str = "/usr/sbin/sendmail"
+
+    @field_validator("mail_from")
+    @classmethod
+    def _one_sender(cls, value: str | None) -> str | None:
+        return None if value is None else checked_recipient(value)
+
+    @field_validator("sendmail")
+    @classmethod
+    def _whole_path(cls, value: str) -> str:
+        if not value.startswith("/") or "\0" in value:
+            raise ValueError(f"must be the whole path of the program, e.g. /usr/sbin/sendmail, not {value!r:.60}")
+        return value
+
+    @model_validator(mode="after")
+    def _has_program(self) -> Notifications:
+        _check_program(self.command)
+        return self
+
+
+def _check_program(command: tuple[str, ...] | None) -> None:
+    if command and not command[0]:
+        raise ValueError("command: its first word, the program, is empty")
+
+
 def _says_none(key: str, value: object) -> bool:
     return key in NONE and type(value) is type(NONE[key]) and value == NONE[key]
 
@@ -322,6 +393,7 @@ class Profile(Table):
     digest: Digest | None = None
     prefix_affinity: PrefixAffinity | None = None
     window: Window | None = None
+    notify: ProfileNotifications | None = Field(None, description="Notifications of its jobs: keys as in `[notify]`.")
 
     @model_validator(mode="before")
     @classmethod
@@ -364,6 +436,7 @@ class Settings(Table):
         source: The file that it was read from; None if only defaults are used.
         schemas: {profile name, "" for the top level: its JSON schema}, read from the files beside the configuration.
         tokens: {endpoint: its bearer token}, from `obcd.config.tokens.with_tokens`; empty before that.
+        webhook_secrets: {file as the configuration names it: the secret in it}, from `with_webhook_secrets`.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -394,11 +467,13 @@ class Settings(Table):
     requests: Requests = Requests()
     host: Host = Host()
     cluster: Cluster = Cluster()
+    notify: Notifications = Notifications()
     profiles: dict[ProfileName, Profile] = {}
     # Set by `load_settings` alone: no key of a file has these names.
     source: Path | None = Field(None, exclude=True, validation_alias="\0source")
     schemas: dict[str, dict[str, object]] = Field(default_factory=dict, exclude=True, validation_alias="\0schemas")
     tokens: dict[str, Secret] = Field(default_factory=dict, exclude=True, validation_alias="\0tokens")
+    webhook_secrets: dict[str, Secret] = Field(default_factory=dict, exclude=True, validation_alias="\0secrets")
 
     @model_validator(mode="before")
     @classmethod
@@ -464,6 +539,50 @@ class Settings(Table):
                     "answer of one model must not be used as that of another"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _webhooks_are_signed(self) -> Settings:
+        for name in ("", *self.profiles):
+            wanted = self._notify_keys(name)
+            if wanted["webhook"] and wanted["webhook_secret_file"] is None:
+                place = f"profiles.{name}.notify" if name else "notify"
+                raise ValueError(
+                    f"{place}.webhook: it needs webhook_secret_file, by which the receiver knows who sent a "
+                    "notification: obcd help notifications says how to make one"
+                )
+        return self
+
+    def _notify_keys(self, profile: str) -> dict[str, Any]:
+        """Return `{key of [notify]: value}` of a profile; "" is the top level."""
+        own = self.profiles[profile].notify if profile else None
+        said = {name: getattr(own, name) for name in own.model_fields_set} if own is not None else {}
+        return {**dict(self.notify), **said}
+
+    def webhook_secret_files(self) -> dict[str, str]:
+        """Return `{place of the key: the file of a secret}` of all webhooks, the files as they are written."""
+        found: dict[str, str] = {}
+        for name in ("", *self.profiles):
+            if (keys := self._notify_keys(name))["webhook"]:
+                place = f"profiles.{name}.notify" if name else "notify"
+                found[f"{place}.webhook_secret_file"] = keys["webhook_secret_file"]
+        return found
+
+    def notify_plan(self) -> NotifyPlan:
+        """Return the ways of every profile, and of the top level under ""."""
+        return {name: self._notify_ways(name) for name in ("", *self.profiles)}
+
+    def _notify_ways(self, profile: str) -> NotifyWays:
+        keys = self._notify_keys(profile)
+        return NotifyWays(
+            events=frozenset(keys["events"]),
+            command=keys["command"],
+            command_seconds=keys["command_seconds"],
+            webhook=keys["webhook"] or "",
+            secret=self.webhook_secrets.get(keys["webhook_secret_file"] or "") if keys["webhook"] else None,
+            mail_to=keys["mail_to"],
+            mail_from=keys["mail_from"] or "",
+            sendmail=keys["sendmail"],
+        )
 
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Return the endpoints of the configuration in its order; with a hosts folder there may be none."""

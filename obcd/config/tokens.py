@@ -1,7 +1,7 @@
-"""Bearer tokens for endpoints behind a proxy: each in a file that only the daemon's user can read.
+"""Bearer tokens for endpoints behind a proxy, and the secrets of webhooks: each in a file that only one user can read.
 
-The processes that send requests to endpoints read them (coordinator, batch, check). They are not read with the
-configuration: everybody who drops a file reads that.
+The processes that send requests to endpoints, or notifications, read them (coordinator, batch, check). They are not
+read with the configuration: everybody who drops a file reads that.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from obcd.config.loading import report
 from obcd.config.settings import Settings
+from obcd.core.webhook_signature import signing_key
 from obcd.errors import ConfigurationError
 from obcd.secret import Secret
 from obcd.users import user_name
@@ -44,8 +45,43 @@ def with_tokens(settings: Settings) -> Settings:
     return settings.model_copy(update={"tokens": tokens}) if tokens else settings
 
 
-def read_token(path: Path) -> Secret:
+def with_webhook_secrets(settings: Settings) -> Settings:
+    """Return the settings with the secrets of the webhooks of `[notify]`.
+
+    Raises:
+        ConfigurationError: If a file cannot be used; it names every such file and what to do, never its content.
+    """
+    folder = settings.source.parent if settings.source is not None else Path()
+    secrets, faults = {}, []
+    for place, file in settings.webhook_secret_files().items():
+        try:
+            secrets[file] = read_secret(folder / file)
+        except ValueError as error:
+            faults.append(f"at {place}: {error}")
+    if faults:
+        raise ConfigurationError(report(settings.source or folder, faults))
+    return settings.model_copy(update={"webhook_secrets": secrets}) if secrets else settings
+
+
+def read_secret(path: Path) -> Secret:
+    """Read the secret of a webhook, as `read_token` reads a token.
+
+    Raises:
+        ValueError: With the reason and what to do; the secret itself is in no message.
+    """
+    secret = read_token(path, "secret")
+    try:
+        signing_key(secret.reveal())
+    except ValueError as error:
+        raise ValueError(f"{path} does not hold the secret of a webhook: {error}") from None
+    return secret
+
+
+def read_token(path: Path, noun: str = "token") -> Secret:
     """Read a token; refuse one that others can read or could have written.
+
+    Args:
+        noun: What it is called in messages.
 
     Raises:
         ValueError: With the reason and the command that corrects it; the token itself is in no message.
@@ -53,7 +89,7 @@ def read_token(path: Path) -> Secret:
     try:
         status, raw = _read(path)
     except FileNotFoundError:
-        raise ValueError(f"there is no {path}: put the token there, alone on one line") from None
+        raise ValueError(f"there is no {path}: put the {noun} there, alone on one line") from None
     except PermissionError:
         raise ValueError(
             f"{path} is not for {user_name(os.geteuid())} to read: run this as the daemon's user"
@@ -61,9 +97,9 @@ def read_token(path: Path) -> Secret:
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
     if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"{path} is not a regular file: put the token into one, alone on one line")
-    _check_closed(path, status)
-    return Secret(_parse(path, raw))
+        raise ValueError(f"{path} is not a regular file: put the {noun} into one, alone on one line")
+    _check_closed(path, status, noun)
+    return Secret(_parse(path, raw, noun))
 
 
 def _read(path: Path) -> tuple[os.stat_result, bytes]:
@@ -76,7 +112,7 @@ def _read(path: Path) -> tuple[os.stat_result, bytes]:
         os.close(descriptor)
 
 
-def _check_closed(path: Path, status: os.stat_result) -> None:
+def _check_closed(path: Path, status: os.stat_result, noun: str) -> None:
     """Refuse a file that others can open, or that belongs to another user.
 
     Raises:
@@ -85,7 +121,7 @@ def _check_closed(path: Path, status: os.stat_result) -> None:
     quoted, mine = shlex.quote(str(path)), os.geteuid()
     if status.st_uid not in (0, mine):
         raise ValueError(
-            f"{path} belongs to {user_name(status.st_uid)}, who could put another token there: "
+            f"{path} belongs to {user_name(status.st_uid)}, who could put another {noun} there: "
             f"chown {user_name(mine)} {quoted}"
         )
     credentials = os.environ.get(CREDENTIALS)
@@ -95,14 +131,14 @@ def _check_closed(path: Path, status: os.stat_result) -> None:
         raise ValueError(f"{path} is open to others than its owner (mode {mode:04o}): chmod 0600 {quoted}")
 
 
-def _parse(path: Path, raw: bytes) -> str:
+def _parse(path: Path, raw: bytes, noun: str) -> str:
     text = raw.strip()
     if not text:
-        raise ValueError(f"{path} holds no token: put it there, alone on one line")
+        raise ValueError(f"{path} holds no {noun}: put it there, alone on one line")
     if b"\n" in text or b"\r" in text:
-        raise ValueError(f"{path} holds more than one line: put the token there alone")
+        raise ValueError(f"{path} holds more than one line: put the {noun} there alone")
     if len(text) > MAX_TOKEN or not all(0x21 <= byte <= 0x7E for byte in text):
         raise ValueError(
-            f"{path} does not hold a token: it must be printable ASCII without spaces, at most {MAX_TOKEN} characters"
+            f"{path} does not hold a {noun}: it must be printable ASCII without spaces, at most {MAX_TOKEN} characters"
         )
     return text.decode("ascii")

@@ -28,15 +28,18 @@ def with_endpoints(source: Path | None, endpoints: Mapping[str, Mapping[str, int
     if model is not None:
         document["model"] = model
     if source is not None:
-        _make_schemas_absolute(document, source.absolute().parent)
+        _make_files_absolute(document, source.absolute().parent)
     text = toml.dumps(document)
     if tomllib.loads(text) != document:  # `toml` writes some strings so that they read back differently
         raise ConfigurationError(f"{source} holds a value that cannot be written again: simplify its strings")
     return text
 
 
-def _make_schemas_absolute(document: dict[str, object], folder: Path) -> None:
+def _make_files_absolute(document: dict[str, object], folder: Path) -> None:
+    """Make the paths of schemas and secrets absolute: they are relative to the configuration that names them."""
     profiles = document.get("profiles")
     for table in (document, *(profiles.values() if isinstance(profiles, dict) else ())):
-        if schema := table.get("schema"):
-            table["schema"] = str(folder / str(schema))
+        notify = table.get("notify")
+        for place, key in ((table, "schema"), (notify, "webhook_secret_file")):
+            if isinstance(place, dict) and (file := place.get(key)):
+                place[key] = str(folder / str(file))

@@ -38,6 +38,8 @@ from obcd.coordinator.jobs.retention_sweeps import Sweeper
 from obcd.coordinator.jobs.running_job import RunningJob
 from obcd.coordinator.jobs.window_keeper import WindowKeeper
 from obcd.coordinator.loop_waits import TickPacing, Waker
+from obcd.coordinator.notices.alarms import Alarms
+from obcd.coordinator.notices.notifier import Notifier
 from obcd.coordinator.observer import Observer
 from obcd.coordinator.spool_setup import open_profiles, open_spool
 from obcd.coordinator.view import DaemonState, LiveView, ReloadView, WaitingView
@@ -115,6 +117,7 @@ class Coordinator:
         self.is_recovered = False
         self._intake_clerks, self._outbox_clerks = ClerkPair("intake", layout), ClerkPair("outbox", layout)
         self._clerks = (self._intake_clerks, self._outbox_clerks)
+        self.notifier, self._alarms = Notifier(layout, is_used=takes_drops), Alarms()
         self._progress_folders = ProgressFolders(layout)
         self._sweeper = Sweeper(settings, layout)
         self._inbox_watch = InboxWatch(self._watched_folders(), self._waker)
@@ -151,6 +154,7 @@ class Coordinator:
         open_spool(self.layout, self.settings.profiles, self._lock, takes_drops=self._takes_drops)
         if self._takes_drops:  # otherwise the outbox is the user's own folder and never has a status folder
             self._progress_folders.clear()
+            self.notifier.configure(self.settings)
         self._mount = read_mount(self.layout.root)
         if doubt := doubt_root(self.layout.root, self._mount):
             logger.warning("%s; use %s", doubt, LOCAL_ROOT, extra={"action": "root_doubtful"})
@@ -173,6 +177,7 @@ class Coordinator:
         change = compare(self.settings, settings, self.endpoints.leaving)
         if self._takes_drops:
             open_profiles(self.layout, change.profiles_came)
+            self.notifier.configure(settings)
         old, self.settings = self.settings, settings
         if settings.cluster.folder != old.cluster.folder:
             self.endpoints.drain_hosted(now)
@@ -207,6 +212,7 @@ class Coordinator:
         for job in list(self.jobs.running):
             self._progress_folders.end_progress(job)
         self._progress_folders.finish(5.0)
+        self.notifier.stop()
         self._lock.release()
 
     @property
@@ -282,6 +288,7 @@ class Coordinator:
             processes={
                 **self.endpoints.pool.pids(),
                 **self._hosts.pids,
+                **self.notifier.pids,
                 **self._intake_clerks.pids(),
                 **self._outbox_clerks.pids(),
             },
@@ -319,6 +326,7 @@ class Coordinator:
             *(job.trouble for job in self.jobs.running.values()),
             *self.jobs.held(),
             *self.jobs.quarantine.troubles(self.jobs.damaged),
+            *self.notifier.troubles,
         ]
         if self._takes_drops and self._mount is not None and self._mount.is_network:
             found.append(f"{doubt_root(self.layout.root, self._mount)}; use {LOCAL_ROOT}")
@@ -338,7 +346,7 @@ class Coordinator:
     def wait(self, seconds: float) -> None:
         """Sleep until something happens, at most this long."""
         clerks = (*self._intake_clerks.filenos(), *self._outbox_clerks.filenos())
-        descriptors = {*self.endpoints.pool.channels, *clerks, *self._hosts.filenos()}
+        descriptors = {*self.endpoints.pool.channels, *clerks, *self._hosts.filenos(), *self.notifier.filenos()}
         self._pacing.wait()
         self._readable = self._waker.sleep(descriptors, seconds)
 
@@ -388,6 +396,7 @@ class Coordinator:
             clerks.tick(now, self._readable)
         for header in self._intake.take_accepted():
             self.jobs.take(header)
+        self.notifier.tick(now, self._readable)
         self._count_recorded(now)
         for shown in self.jobs.tick(now):
             self._intake.wake_held()
@@ -431,9 +440,20 @@ class Coordinator:
         self.jobs.give_up_taken_away()
         for clerks in self._clerks:
             clerks.replace_stopped()
+        self._raise_alarms(now)
         if self.jobs.lack_of_room and not self.endpoints.in_flight and not self._recorder.pending:
             self._disk_watch.throw_off()  # no result needs the ballast any more
         self.jobs.publish_again()
+
+    def _raise_alarms(self, now: float) -> None:
+        """Have notifications sent of what lasts: endpoints that do not serve, a full disk, jobs that cannot be run."""
+        self.notifier.replace_stopped(now)
+        limit = 60.0 * self.settings.notify.endpoint_minutes
+        lost = {**self.endpoints.lost(), **self._hosts.lost()}
+        for event in self._alarms.look(lost, limit, self._disk_watch.trouble, now, wall()):
+            self.notifier.raise_event(event)
+        while self.jobs.quarantine.events:
+            self.notifier.raise_event(self.jobs.quarantine.events.pop())
 
     def _dispatch(self, now: float) -> None:
         """Start jobs and fill free slots; a result that cannot be recorded should not be computed."""

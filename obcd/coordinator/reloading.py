@@ -33,6 +33,9 @@ OLD_STAYS = "the old configuration stays in force"
 #: Seconds between two reads of the configuration that must be equal, and after which a reload that finds none fails.
 SETTLE_SECONDS, PATIENCE_SECONDS = 0.2, 10.0
 
+#: Fields of `Settings` that are no keys of the file.
+UNWRITTEN_FIELDS = frozenset(("source", "schemas", "tokens", "webhook_secrets"))
+
 #: Reads the configuration again, and returns it with the layout of the spool.
 Reread = Callable[[], tuple[Settings, Layout]]
 
@@ -170,7 +173,7 @@ def check_whole(old: Settings, new: Settings) -> None:
     Raises:
         ConfigurationError: If so; the message says what is missing.
     """
-    had, has = (settings.model_fields_set - {"source", "schemas", "tokens"} for settings in (old, new))
+    had, has = (settings.model_fields_set - UNWRITTEN_FIELDS for settings in (old, new))
     lost = {name for name in ("ollama_instances", "cluster") if name in had - has}
     if new.cluster.hosts is not None:  # the hosts that register take the place of the list
         lost.discard("ollama_instances")

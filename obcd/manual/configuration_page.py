@@ -23,6 +23,7 @@ from obcd.config.settings import (
     Cluster,
     Host,
     Instance,
+    Notifications,
     Profile,
     Requests,
     Settings,
@@ -68,6 +69,12 @@ TABLES: dict[str, tuple[str, str]] = {
     "host": ("[host]", "The servers of this machine: `obcd host` starts one for each GPU."),
     "cluster": ("[cluster]", "The hosts that register themselves, beside the endpoints of `[ollama_instances]`."),
     "spool": ("[spool]", "Where files lie, when a file is complete, and how long results are kept."),
+    "notify": (
+        "[notify]",
+        "What is sent when something happens, and where; nothing by default. The page on notifications explains them. "
+        "`[profiles.NAME.notify]` takes `events`, `command`, `webhook`, `webhook_secret_file` and `mail_to` for the "
+        "jobs of a profile; a key left out is `[notify]`'s, and `webhook = false` means none.",
+    ),
     "profiles": (
         "[profiles.NAME]",
         f"What jobs in the folder `inbox/NAME/` use; a key left out comes from the top level.\n\n{PROFILE}",
@@ -80,6 +87,7 @@ MODELS: dict[str, type[Table]] = {
     "host": Host,
     "cluster": Cluster,
     "spool": Spool,
+    "notify": Notifications,
     "profiles": Profile,
 }
 #: {key: its type}, where a validator knows more than the JSON Schema of its field does

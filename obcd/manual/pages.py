@@ -18,6 +18,7 @@ READING_ORDER = (
     "registering-hosts",
     "on-slurm",
     "on-ray",
+    "notifications",
     "configuration",
     "commands",
     "measuring",

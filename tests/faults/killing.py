@@ -44,8 +44,13 @@ class Victim(StrEnum):
     CLERK = "clerk"
     WORKER = "worker"
     FORK_SERVER = "fork server"
+    NOTIFIER = "notifier"
     SERVER = "server"
     SUPERVISORD = "supervisord"
+
+
+#: Those that the coordinator replaces while it goes on.
+CHILDREN = frozenset((Victim.CLERK, Victim.NOTIFIER, Victim.WORKER, Victim.FORK_SERVER))
 
 
 class Moment(StrEnum):
@@ -133,7 +138,12 @@ class Rig:
             with contextlib.suppress(psutil.NoSuchProcess):
                 self._orphans.append((psutil.Process(orphan), at + ORPHAN_SECONDS))
         self.mend(victim)
-        self.is_fresh = bool(orphans) and victim not in (Victim.CLERK, Victim.WORKER, Victim.FORK_SERVER)
+        self.is_fresh = bool(orphans) and victim not in (
+            Victim.CLERK,
+            Victim.NOTIFIER,
+            Victim.WORKER,
+            Victim.FORK_SERVER,
+        )
         return True
 
     def mend(self, victim: Victim) -> None:
@@ -149,8 +159,8 @@ class Rig:
         if victim is Victim.SERVER:
             chosen = self._choose(list(servers.values()))
             return (chosen, frozenset({chosen})) if chosen is not None else None
-        if victim is Victim.CLERK:
-            chosen = self._choose(list(self.children("clerk").values()))
+        if victim in (Victim.CLERK, Victim.NOTIFIER):
+            chosen = self._choose(list(self.children(victim).values()))
             return (chosen, frozenset()) if chosen is not None else None
         if victim is Victim.FORK_SERVER:
             chosen = self._choose(self._fork_servers())
@@ -230,11 +240,15 @@ class Rig:
 
 
 class Bare(Rig):
-    """A coordinator, and servers beside it, each a process of its own on a port of its own."""
+    """A coordinator, and servers beside it, each a process of its own on a port of its own.
+
+    Args:
+        tables: Further tables of its configuration.
+    """
 
     servers = 3
 
-    def __init__(self, folder: Path, runtime: Path, dice: random.Random) -> None:
+    def __init__(self, folder: Path, runtime: Path, dice: random.Random, **tables: Any) -> None:
         super().__init__(folder, runtime, dice)
         self._ports = free_ports(self.servers)
         self._names = [f"127.0.0.1:{port}" for port in self._ports]
@@ -244,6 +258,7 @@ class Bare(Rig):
             dict.fromkeys(self._names, SLOTS),
             requests=limits,
             profiles={PROFILE: {"num_predict": 20}},
+            **tables,
         )
         self._running: dict[str, Running] = {}
         self._daemon: Running | None = None

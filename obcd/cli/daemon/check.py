@@ -15,8 +15,18 @@ import click
 from obcd.cli.common import config_option, describe_slots, find_layout, read_local_settings, root_option
 from obcd.config.endpoints import Endpoint, misplaced_path
 from obcd.config.json_schema import configuration_schema
-from obcd.config.settings import Cluster, Host, Profile, Requests, Settings, Spool, Table
-from obcd.config.tokens import with_tokens
+from obcd.config.settings import (
+    Cluster,
+    Host,
+    Notifications,
+    Profile,
+    ProfileNotifications,
+    Requests,
+    Settings,
+    Spool,
+    Table,
+)
+from obcd.config.tokens import with_tokens, with_webhook_secrets
 from obcd.core.endpoint.concurrency import FIRST
 from obcd.core.request.model_names import how_to_get
 from obcd.core.request.records import canonical_model
@@ -28,6 +38,7 @@ from obcd.diagnostics.gpu_host import examine_host, is_enabled, is_gpu_host
 from obcd.diagnostics.hosts_folder import examine_hosts
 from obcd.diagnostics.installation import ask, examine
 from obcd.diagnostics.lock_holders import lock_holders
+from obcd.diagnostics.notifications import examine_notifications
 from obcd.diagnostics.templates import examine_templates
 from obcd.errors import ExitCode
 from obcd.ollama.control import Probe, probe_all
@@ -76,13 +87,14 @@ def check(as_json: bool, keys: bool, schema: bool, config: str | None, root: str
     if schema:
         click.echo(json.dumps(configuration_schema(), ensure_ascii=False, indent=1))
         return ExitCode.DONE
-    settings = with_tokens(read_local_settings(config))
+    settings = with_webhook_secrets(with_tokens(read_local_settings(config)))
     layout = find_layout(root, settings)
     found_here = [
         *examine_templates(settings),
         *examine(ask(layout, settings)),
         *examine_schemas(settings),
         *examine_hosts(settings, layout),
+        *examine_notifications(settings),
     ]
     is_host = is_gpu_host(settings)
     host = examine_host(settings) if is_host else []
@@ -260,13 +272,15 @@ def _list_keys() -> None:
         "[host]": Host,
         "[cluster]": Cluster,
         "[spool]": Spool,
+        "[notify]": Notifications,
         "[profiles.NAME]": Profile,
+        "[profiles.NAME.notify]": ProfileNotifications,
     }
     for heading, model in tables.items():
         if heading:
             click.echo(f"\n{heading}")
         for name, field in model.model_fields.items():
-            is_table = name in ("requests", "host", "cluster", "spool", "profiles")
+            is_table = name in ("requests", "host", "cluster", "spool", "notify", "profiles")
             if field.exclude or is_table:
                 continue
             if name == "ollama_instances":

@@ -11,7 +11,7 @@ import click
 from obcd.cli.common import config_option, find_layout, read_settings, root_option
 from obcd.config.loading import load_settings
 from obcd.config.settings import Settings
-from obcd.config.tokens import with_tokens
+from obcd.config.tokens import with_tokens, with_webhook_secrets
 from obcd.coordinator.daemon import UntilIdle, run
 from obcd.coordinator.endpoints.public_endpoints import warn_of_exposed
 from obcd.coordinator.main_loop import Coordinator
@@ -56,7 +56,7 @@ def coordinator(config: str | None, root: str | None, until_idle: float | None, 
     tie_to_parent(os.environ)
     forbid_core_dumps()
     os.umask(0o027)
-    settings = with_tokens(read_settings(config))
+    settings = with_webhook_secrets(with_tokens(read_settings(config)))
     layout = find_layout(root, settings)
     logger = logging.getLogger(__name__)
     logger.info("inbox %s, outbox %s", layout.inbox, layout.outbox, extra={"action": "starting"})
@@ -66,7 +66,7 @@ def coordinator(config: str | None, root: str | None, until_idle: float | None, 
     def reread() -> tuple[Settings, Layout]:
         """Read the same file again; if there was none at the start, look for one."""
         source = made.settings.source
-        again = with_tokens(read_settings(config) if source is None else load_settings(source))
+        again = with_webhook_secrets(with_tokens(read_settings(config) if source is None else load_settings(source)))
         return again, find_layout(root, again)
 
     each_turn = None if until_idle is None else UntilIdle(made, until_idle)

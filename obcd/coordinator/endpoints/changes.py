@@ -19,10 +19,12 @@ APART = frozenset(
         "requests",
         "host",
         "cluster",
+        "notify",
         "profiles",
         "source",
         "schemas",
         "tokens",
+        "webhook_secrets",
     )
 )
 #: Keys without effect here: a reload that would move a folder is refused; another path to the same folder is allowed.
@@ -87,10 +89,13 @@ def _keys(old: Settings, new: Settings) -> Iterator[str]:
             yield field
     if (old.schema_file, old.schemas.get("")) != (new.schema_file, new.schemas.get("")):
         yield "schema"
+    if old.webhook_secrets != new.webhook_secrets and old.webhook_secret_files() == new.webhook_secret_files():
+        yield "the secret of a webhook"
     tables: dict[str, tuple[Table, Table]] = {
         "requests": (old.requests, new.requests),
         "spool": (old.spool, new.spool),
         "cluster": (old.cluster, new.cluster),
+        "notify": (old.notify, new.notify),
     }
     for table, (before, after) in tables.items():
         for field in type(before).model_fields:

@@ -318,7 +318,8 @@ class Endpoints:
     @property
     def window_wait(self) -> str:
         """Until when every endpoint waits for its window; "" when one need not."""
-        if not self._window_waits or any(name not in self._window_waits for name in self._members):
+        names = self._members.keys() - self.leaving
+        if not self._window_waits or not names <= self._window_waits.keys():
             return ""
         return next(iter(self._window_waits.values()))
 
@@ -330,6 +331,12 @@ class Endpoints:
         if late:
             text = "%s aborted at the end of a window: sent again in the next one, which costs no attempt"
             logger.info(text, plural(len(late), "request"), extra={"action": "window_ended"})
+
+    def lost(self) -> dict[str, str]:
+        """Return `{endpoint that does not serve: why, for people}`, without those that are leaving or draining."""
+        serves = (EndpointState.UP, EndpointState.DRAINING)
+        found = {name: self.scheduler.health(name) for name in self._members if name not in self.leaving}
+        return {name: health.reason for name, health in found.items() if health.state not in serves}
 
     @property
     def in_flight(self) -> int:

@@ -86,6 +86,11 @@ class HostRegistry:
             )
         return found
 
+    def lost(self) -> dict[str, str]:
+        """Return `{host that was alive and ended without saying so: why, for people}`."""
+        gone = [item for item in self.views if item.state in ("silent", "dead") and item.age_seconds is not None]
+        return {f"host {item.name}": item.why or item.state for item in gone}
+
     @property
     def pids(self) -> dict[str, int | None]:
         """`{name of the child: its process id}`; empty without a hosts folder."""

@@ -16,14 +16,17 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
+from obcd.clock import wall
 from obcd.coordinator.clerk.calls import CallFailed, ClearCrashes, LoadJob, Release
 from obcd.coordinator.clerk.clerk_pair import ClerkPair
 from obcd.coordinator.jobs.progress_folders import ProgressFolders
 from obcd.coordinator.jobs.running_job import RunningJob, idle_view
 from obcd.coordinator.view import JobState, JobView
+from obcd.core.events import NotableEvent
 from obcd.spool.intake.recovery import LoadedJob
 from obcd.spool.job import crash_count
 from obcd.spool.job.job_folder import JobHeader
+from obcd.spool.job.quarantine_event import quarantine_event
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +68,8 @@ class Quarantine:
         self._released: list[JobHeader] = []
         #: {job that is set aside, for good or until the next start: (its header, the sentence about it)}
         self._kept: dict[str, tuple[JobHeader, str]] = {}
+        #: Events that the main loop takes; a clerk has written those of jobs that crashed the coordinator.
+        self.events: list[NotableEvent] = []
 
     @property
     def kept(self) -> dict[str, JobHeader]:
@@ -133,6 +138,8 @@ class Quarantine:
         self._keep(
             header, f"{header.label} cannot be run: {outcome.reason}; it is kept in jobs/{header.id}: examine it there"
         )
+        why = f"it cannot be run ({outcome.reason}); it is kept in jobs/{header.id}: examine it there"
+        self.events.append(quarantine_event(header, why, wall()))
         return False
 
     def tick(self, running: Mapping[str, RunningJob], now: float) -> list[JobHeader]:

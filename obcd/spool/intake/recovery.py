@@ -37,6 +37,7 @@ from obcd.spool.job.job_folder import (
     signature_column,
 )
 from obcd.spool.job.lane_index import read_lanes
+from obcd.spool.job.quarantine_event import note_quarantine
 from obcd.text import printable
 
 logger = logging.getLogger(__name__)
@@ -145,6 +146,7 @@ def _folders(parent: Path) -> list[Path]:
 def begin_job(layout: Layout, job: str) -> LoadedJob | None:
     """Load a job for work and count that; return None if it is in quarantine (see `crash_count`)."""
     loaded = load_job(layout, job)
+    note_quarantine(layout.root, loaded.header, loaded.replay.size)
     return loaded if crash_count.begin(layout.jobs / job, loaded.replay.size) else None
 
 

@@ -63,6 +63,11 @@ def deaths(folder: Path) -> int:
         return 0
 
 
+def is_last(folder: Path, ledger_bytes: int) -> bool:
+    """Return whether `begin` will set a job aside that is not set aside yet; arguments as there."""
+    return not is_quarantined(folder) and times_in_vain(_read(folder), ledger_bytes, _booted_at()) >= LIMIT
+
+
 def begin(folder: Path, ledger_bytes: int) -> bool:
     """Count that a job is begun, before any work on it; return False if it is in quarantine from now on.
 

@@ -15,6 +15,7 @@ from obcd.core.tables.file_format import stem_of
 from obcd.spool.folders import acl, disk, user_folders
 from obcd.spool.folders.layout import Layout
 from obcd.spool.job import crash_count, lane_index, ledger, repeat_index
+from obcd.spool.outbox.publication_event import note_publication
 
 MANIFEST = "manifest.json"
 #: Permissions of a published file.
@@ -76,6 +77,7 @@ def show(layout: Layout, job: str) -> Path:
         disk.sync_folder(above)
     if document.get("repeat") == "skip" and not kind:
         repeat_index.note(layout, document, target)  # first, so that a shown job is not computed again
+    note_publication(layout, document, folder, target)  # first, so that it is not lost with this process
     _move(folder, target)
     return target
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from obcd.config.descriptions import KeyDescription, describe_key, parse_sample
-from obcd.config.settings import Host, Instance, Profile, Requests, Spool, Table
+from obcd.config.settings import Host, Instance, Notifications, Profile, Requests, Spool, Table
 
 SAMPLE = """\
 # The head of the file.
@@ -48,7 +48,7 @@ def test_comments_are_read_with_the_keys_they_stand_above() -> None:
     ]
 
 
-@pytest.mark.parametrize("table", [Instance, Requests, Host, Spool, Profile])
+@pytest.mark.parametrize("table", [Instance, Requests, Host, Spool, Notifications, Profile])
 def test_json_schema_describes_every_key(table: type[Table]) -> None:
     properties = table.model_json_schema(by_alias=True)["properties"]
 

@@ -1,0 +1,1 @@
+"""The events that the coordinator sees itself, and the process that sends notifications."""

@@ -1,0 +1,1 @@
+"""Send notifications of events: by a command, a webhook or a mail."""
