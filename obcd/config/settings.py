@@ -17,8 +17,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from obcd.config.descriptions import add_descriptions
 from obcd.config.endpoints import DEFAULT_PORT, Endpoint, parse_endpoint
-from obcd.core.forecasting.windows import Windows
 from obcd.config.notify_values import NotifyPlan, NotifyWays, checked_recipient, checked_webhook
+from obcd.core.forecasting.windows import Windows
 from obcd.core.request.lines import OPTION_RANGES, check_options, check_think
 from obcd.core.request.records import MAX_COUNT, JobSettings, canonical_model
 from obcd.core.request.rows import ID_FIELD
@@ -624,6 +624,11 @@ class Settings(Table):
     def accepted(self) -> dict[str, frozenset[str]]:
         """Return `{profile, "" for the top level: the file formats that it accepts beside JSONL}`."""
         return {profile: self.accepts(profile) for profile in ("", *self.profiles)}
+
+    def windows(self) -> dict[str, str]:
+        """Return `{profile, "" for the top level: its windows}`, separated by semicolons, of those that have any."""
+        found = {profile: "; ".join(self._wanted(profile)["window"] or ()) for profile in ("", *self.profiles)}
+        return {profile: text for profile, text in found.items() if text}
 
     def models(self) -> frozenset[str]:
         """Return the canonical names of the models that the configuration names."""

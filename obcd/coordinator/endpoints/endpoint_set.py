@@ -383,6 +383,7 @@ class Endpoints:
             faults=figures.faults,
             tokens_per_second=round(figures.tokens.per_second(now), 1),
             left_out=tuple(left_out),
+            window="; ".join(item.window) or None,
         )
 
     def facts(self) -> dict[str, EndpointFacts]:

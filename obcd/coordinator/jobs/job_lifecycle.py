@@ -28,6 +28,7 @@ from obcd.coordinator.jobs.running_job import RunningJob, idle_view, time_to_go
 from obcd.coordinator.observer import Published
 from obcd.coordinator.view import FurtherJobView, JobState, JobView
 from obcd.core.endpoint.rates import Rate
+from obcd.core.forecasting.deadline_watch import DeadlineWatch
 from obcd.core.scheduling.backlog import Backlog
 from obcd.core.scheduling.fair_share import MOST_PRIORITY, Candidate, Rank, choose_next
 from obcd.spool.folders.layout import Layout
@@ -112,6 +113,10 @@ class Jobs:
         self.windowed: dict[str, JobHeader] = {}
         #: {job that waits for its window: the sentence about it}
         self.window_waits: Mapping[str, str] = {}
+        #: {job whose deadline is in danger: its raised rank}
+        self._raised: Mapping[str, Rank] = {}
+        #: {unfinished job with a deadline: what is foreseen for it}
+        self.foreseen: Mapping[str, DeadlineWatch] = {}
         #: The number of jobs that became active so far.
         self.starts = 0
         self.quarantine = Quarantine(layout.jobs, clerks[0], progress_folders, counts=counts)
@@ -175,8 +180,8 @@ class Jobs:
             state, controls = self._idle_state(header.id), self.controls(header.id)
             priority, trouble = controls.rank.among_own, controls.held or self.window_waits.get(header.id, "")
             view = old.get(header.id)
-            if view is None or (view.state, view.priority, view.trouble) != (state, priority, trouble):
-                view = idle_view(header, state, trouble, priority)
+            if view is None or header.by or (view.state, view.priority, view.trouble) != (state, priority, trouble):
+                view = idle_view(header, state, trouble, priority, self.foreseen.get(header.id))
             self._waiting_views[header.id] = view
         return (*running, *self._waiting_views.values(), *self.quarantine.views())
 
@@ -267,7 +272,9 @@ class Jobs:
         if controls.canceller is not None:
             return Candidate(header.uid, PASSING_THROUGH)
         suspicion = self.quarantine.suspicion(header.id)
-        return Candidate(header.uid, controls.rank, can_start=not self._is_at_rest(header.id), suspicion=suspicion)
+        return Candidate(
+            header.uid, self._rank_of(header.id), can_start=not self._is_at_rest(header.id), suspicion=suspicion
+        )
 
     def _active(self) -> list[Candidate]:
         """Return the jobs that count as active: neither at rest nor only waiting to be published."""
@@ -301,12 +308,15 @@ class Jobs:
             lanes=outcome.lanes,
             limit=header.settings.attempts,
             submitter=header.uid,
-            rank=self.controls(header.id).rank,
+            rank=self._rank_of(header.id),
         )
         backlog.weights = None if header.settings.digest == "any" else dict(outcome.replay.weights)
         backlog.has_cache = header.settings.cache
         backlog.may_share = not header.asks  # OpenAI's form reports the tokens of each line
-        running = RunningJob(header, backlog, outcome.replay.counts, Rate(now), Rate(now), outcome.times)
+        running = RunningJob(
+            header, backlog, outcome.replay.counts, Rate(now), Rate(now), outcome.times, work_sizes=outcome.work_sizes
+        )
+        running.priority, running.deadline = self.controls(header.id).rank.among_own, self.foreseen.get(header.id)
         if self.controls(header.id).canceller is not None:
             running.move(JobState.CANCELLED)
         elif self.is_paused(header.id):
@@ -333,7 +343,7 @@ class Jobs:
         self.revision += 1
         running = self.running.get(job)
         if running is not None:
-            running.backlog.rank = controls.rank
+            running.backlog.rank, running.priority = self._rank_of(job), controls.rank.among_own
         if controls.rank != old.rank:
             rank = controls.rank.among_own
             extra = {"action": "job_priority", "job": job, "priority": rank}
@@ -342,6 +352,23 @@ class Jobs:
             extra = {"action": "job_cancelled", "job": job, "uid": controls.canceller}
             logger.info("%s was cancelled by %s", known[job].label, user_name(controls.canceller), extra=extra)
             self._cancel(job)
+
+    def _rank_of(self, job: str) -> Rank:
+        return self._raised.get(job, self.controls(job).rank)
+
+    def raise_ranks(self, ranks: Mapping[str, Rank]) -> None:
+        """Raise the ranks of exactly these jobs, whose deadlines are in danger.
+
+        Args:
+            ranks: `{job: its rank}`.
+        """
+        if ranks == self._raised:
+            return
+        self._raised = ranks
+        for job, running in self.running.items():
+            running.backlog.rank = self._rank_of(job)
+        self._line_up_all()
+        self.revision += 1
 
     def _cancel(self, job: str) -> None:
         """Send no more requests of a job and cancel those in flight; `tick` does the rest."""

@@ -95,7 +95,8 @@ class Marker:
     """The content of `name.jsonl.done`; fields are empty if it does not have them.
 
     Example: `{"sha256": "…", "bytes": 8123, "lines": 30, "drop_id": "…", "parent": "<job>"}`; an empty file is a valid
-    marker. `parent` is the job whose failed lines these are (`obcd retry`).
+    marker. `parent` is the job whose failed lines these are (`obcd retry`), `by` is when they should be answered, e.g.
+    `2026-12-02T06:00+01:00`, `tomorrow 06:00`.
     """
 
     sha256: str = ""
@@ -103,6 +104,7 @@ class Marker:
     lines: int | None = None
     drop_id: str = ""
     parent: str = ""
+    by: str = ""
 
     @classmethod
     def parse(cls, raw: bytes) -> Marker:
@@ -128,6 +130,7 @@ class Marker:
             lines=lines if isinstance(lines, int) else None,
             drop_id=printable(str(document.get("drop_id", "")))[:64],
             parent=printable(str(document.get("parent", "")))[:64],
+            by=printable(str(document.get("by", "")))[:64],
         )
 
 

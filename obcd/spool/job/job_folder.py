@@ -44,6 +44,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("id", "name", "profile", "drop_id", "parent", "sha256", "source", "repeat", "asks"), (str,)),
     **dict.fromkeys(("format", "uid", "size", "lines", "requests", "bad_lines", "same"), (int,)),
     "accepted_at": (float, int),
+    "by": (float, int),
     "unobeyed": (dict,),
 }
 
@@ -81,6 +82,7 @@ class JobHeader:
         drop_id: The id that `obcd submit` wrote into its marker; "" otherwise.
         parent: The id that `obcd retry` wrote there: of the job whose failed lines these are; "" otherwise.
         accepted_at: Unix seconds.
+        by: When it should be done, in Unix seconds; 0: at any time.
         sha256, size: Of the dropped file.
         lines: Of `input.jsonl`, including blank ones.
         requests: The number of results that it must have: the answers of each non-blank line, one for most lines.
@@ -106,6 +108,7 @@ class JobHeader:
     drop_id: str = ""
     parent: str = ""
     accepted_at: float = 0.0
+    by: float = 0.0
     sha256: str = ""
     size: int = 0
     lines: int = 0
@@ -150,6 +153,8 @@ class JobHeader:
         document["settings"] = self.settings.to_json()
         document["signatures"] = [signature.to_json() for signature in self.signatures]
         document["context"] = self.context.to_json() if self.context is not None else None
+        if not self.by:  # younger than the format: a job without a deadline keeps its bytes
+            del document["by"]
         return document
 
     @classmethod

@@ -81,6 +81,7 @@ class Submitted:
 class _Content:
     label: str
     parent: str = ""
+    by: str = ""
     sha256: str = ""
     size: int = 0
     lines: int = 0
@@ -103,6 +104,7 @@ class Target:
         reading: The settings with which its lines are read there.
         parent: The job that it retries, "" for none.
         accepts: The kinds of files that are accepted there beside JSONL.
+        by: When its lines should be answered, as ISO 8601 with an offset; "" for no deadline.
     """
 
     path: Path
@@ -110,6 +112,7 @@ class Target:
     reading: Reading = PLAIN
     parent: str = ""
     accepts: Set[str] = frozenset()
+    by: str = ""
 
 
 class Steps(Protocol):
@@ -204,7 +207,12 @@ def drop(reader: IO[bytes], label: str, target: Target, max_line_bytes: int, ste
         raise _taken(target.path)
     form = form_of(target.path.name) or Form()
     content = _Content(
-        printable(label), form=form, reading=target.reading, parent=target.parent, accepts=target.accepts
+        printable(label),
+        form=form,
+        reading=target.reading,
+        parent=target.parent,
+        by=target.by,
+        accepts=target.accepts,
     )
     drop_id = secrets.token_hex(8)
     temporary = hidden(target.path, drop_id)
@@ -488,6 +496,8 @@ def _marked(target: Path, content: _Content, drop_id: str) -> Iterator[None]:
     }
     if content.parent:
         document["parent"] = content.parent
+    if content.by:
+        document["by"] = content.by
     with os.fdopen(_make_marker(marker, target), "wb") as file:
         try:
             file.write(json.dumps(document).encode() + b"\n")
