@@ -14,6 +14,7 @@ READING_ORDER = (
     "dropping-files",
     "formats",
     "structured-answers",
+    "windows-and-deadlines",
     "operating",
     "registering-hosts",
     "on-slurm",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -55,7 +56,7 @@ class Forecaster:
         self._next = now + FORECAST_SECONDS
         unfinished = {header.id: header for header in self._jobs.unfinished() if header.by}
         self._watches = {job: self._watches.get(job) or DeadlineWatch(header.by) for job, header in unfinished.items()}
-        usual = {load.job: load for load in self._loads()}
+        usual = {load.job: load for load in self._loads(now)}
         capacities = list(self._capacities())
         ends = forecast(list(usual.values()), capacities, at, active_jobs=active_jobs)
         self._troubles.clear()
@@ -138,7 +139,7 @@ class Forecaster:
             if slots > 0 and member.name not in self._endpoints.leaving:
                 yield Capacity(name=member.name, slots=slots, windows=windows_of(member.window))
 
-    def _loads(self) -> Iterator[Load]:
+    def _loads(self, now: float) -> Iterator[Load]:
         """Yield the jobs that are not paused: the active ones, then those that wait; none before speeds are known."""
         running = [job for job in self._jobs.running.values() if job.state is JobState.RUNNING]
         for job in running:
@@ -147,8 +148,9 @@ class Forecaster:
         if not self.paces:
             return
         usual = sum(self.paces.values()) / len(self.paces)
+        in_flight = self._in_flight(now)
         for job in running:
-            yield self._load_of(job, usual)
+            yield self._load_of(job, usual, in_flight)
         for place, header in enumerate(self._jobs.accepted.values()):
             if place >= MOST_WAITING:
                 return
@@ -165,8 +167,18 @@ class Forecaster:
                     is_active=False,
                 )
 
-    def _load_of(self, job: RunningJob, usual: float) -> Load:
+    def _in_flight(self, now: float) -> Mapping[str, list[tuple[int, float]]]:
+        """Return `{job: its requests in flight, as in WorkLeft.look_at}`."""
+        found: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        for member in self._endpoints.members:
+            for lease in self._endpoints.scheduler.leases(member.name):
+                if (job := self._jobs.running.get(lease.job)) is not None:
+                    found[lease.job].append((job.size_of(lease.ordinal), now - lease.sent_at))
+        return found
+
+    def _load_of(self, job: RunningJob, usual: float, in_flight: Mapping[str, list[tuple[int, float]]]) -> Load:
         header, work = job.header, job.work
+        work.look_at(in_flight.get(header.id, ()))
         is_known = work.seen >= LEAST_ANSWERS
         each = self.paces.get(header.profile, usual)
         return Load(

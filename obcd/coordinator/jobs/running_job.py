@@ -55,13 +55,17 @@ class RunningJob:
         self.work = WorkLeft(left)
         self.work.note_earlier(self.counts.done, self.counts.seconds)
 
+    def size_of(self, ordinal: int) -> int:
+        """Return the size of a line, as in `WorkLeft`."""
+        return self.work_sizes[ordinal] if self.work_sizes else 0
+
     def note_work(self, ordinal: int, seconds: float | None) -> None:
         """Learn from the result of a request.
 
         Args:
             seconds: How long it held its slot; None if it was not sent, or has failed (see `WorkLeft.note_lost`).
         """
-        size = self.work_sizes[ordinal] if self.work_sizes else 0
+        size = self.size_of(ordinal)
         if seconds is not None:
             self.work.note(size, seconds)
         self.work.end(size)
