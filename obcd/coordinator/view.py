@@ -251,7 +251,7 @@ class View(Document):
         settling: Names of files in the inbox that are settling.
         rejected, published: The last ones.
         processes: `{clerk or endpoint: process id, None while it does not run}`.
-        paces: `{profile: the mean time in which one of its requests held a slot, in seconds}`; None: none is known.
+        paces: `{profile: the mean time in which one of its requests held a slot, in seconds}`; None: it is not known.
         windows: `{profile, "" for the top level: the windows of its new jobs, separated by semicolons}`, of those that
             have any; None: none has.
     """

@@ -157,8 +157,10 @@ def _run_through(seed: int, watch: DeadlineWatch | None, breaks_at: float | None
     """Run a job to its end; return when that was, when a twentieth was done, and when it was reported as late."""
     cluster, job = make_cluster(seed, with_windows=seed % 2 == 0)
     backlog, twentieth, next_look, reported = cluster.backlogs[job], 0.0, 0.0, None
-    while backlog.unfinished:
+    while True:
         cluster.tick()
+        if not backlog.unfinished:
+            return cluster.at, twentieth, reported
         if not twentieth and backlog.unfinished <= 0.95 * len(backlog):
             twentieth = cluster.at
         if breaks_at is not None and cluster.at >= breaks_at and cluster.slots.pop("gpu1", None) is not None:
@@ -174,4 +176,3 @@ def _run_through(seed: int, watch: DeadlineWatch | None, breaks_at: float | None
         if breaks_at is not None and cluster.at < breaks_at:
             wanted.append(breaks_at - cluster.offset)
         cluster.now = max(min(wanted), cluster.now + 1e-6)
-    return cluster.at, twentieth, reported

@@ -1,4 +1,4 @@
-"""Whether a job ends before its deadline: when its rank is raised, and when people are told. Pure.
+"""Whether a job ends before its deadline: when its rank is raised, and when it is reported. Pure.
 
 Two forecasts count. As all jobs take their turns, the job may be in danger: then its rank among its submitter's jobs is
 raised. With the ranks that are in force, it may be late: that is reported. A forecast is never exact, so both have a
