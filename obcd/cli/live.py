@@ -11,7 +11,9 @@ from rich.live import Live
 from rich.text import Text
 
 from obcd.cli.tables import new_table
+from obcd.clock import seconds_of
 from obcd.coordinator.view import EndpointView, JobView, PublishedView, View
+from obcd.core.forecasting.local_times import describe_moment
 from obcd.text import duration
 
 #: {suffix of a stand-in's version: label}
@@ -35,6 +37,7 @@ def draw(view: View, speed: str = "") -> RenderableType:
     parts += [_one_line(speed, "cyan")] if speed else []
     parts += [_one_line(f"{job.name}: {job.context}", "") for job in view.jobs[:6] if job.context]
     parts += [_one_line(text, "") for text in map(_prefix_cache, view.jobs[:6]) if text]
+    parts += [_one_line(_deadline(job, job.by, view.updated), "") for job in view.jobs[:20] if job.by is not None]
     parts += [Text(f"fetching: {pull.model} by {pull.endpoint}, {pull.percent} %") for pull in view.pulls]
     parts += [Text(f"settling: {name}, accepted when it has not changed for a while") for name in view.settling[:3]]
     waiting = sorted(view.waiting, key=lambda item: item.file)
@@ -141,6 +144,16 @@ def _jobs(view: View) -> RenderableType:
     earlier = len(view.published) - len(published)
     rows = [_row_of_published(item) for item in published] + [_row_of_job(job) for job in view.jobs[:20]]
     return _Jobs(rows, max(0, len(view.jobs) - 20) + len(view.further_jobs), earlier)
+
+
+def _deadline(job: JobView, by: str, now: float) -> str:
+    """Return when a job is due, and when it is expected to end."""
+    try:
+        due = describe_moment(seconds_of(by), now)
+        ends = describe_moment(seconds_of(job.ends_at), now) if job.ends_at is not None else ""
+    except (ValueError, TypeError):  # of another version
+        return f"{job.name}: due {by}"
+    return f"{job.name}: due {due}" + (f", expected to end at {ends}" if ends else "")
 
 
 def _prefix_cache(job: JobView) -> str:

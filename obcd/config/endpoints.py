@@ -31,6 +31,7 @@ class Endpoint:
         gpu: The index shown beside the endpoint; obcd does not pin by it.
         slots: The number of requests in flight at once; None: as many as prove best (`obcd.core.endpoint.concurrency`).
         token: Sent with every request and call to it; None for no token.
+        window: The windows in which it may be used; empty: at any time.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Endpoint:
     gpu: int = 0
     slots: int | None = None
     token: Secret | None = None
+    window: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:

@@ -48,7 +48,7 @@ def configuration_schema() -> JsonSchemaValue:
     for table in (keys, profile):
         _say_what_code_checks(table)
     _say_what_code_checks(keys["requests"]["properties"])
-    instance["properties"]["slots"] = _slots()
+    instance["properties"] |= {"slots": _slots(), "window": _window() | _described(instance["properties"]["window"])}
     keys["ollama_instances"] |= {
         "minProperties": 1,
         "additionalProperties": {"anyOf": [{"type": "integer", "minimum": 0}, instance]},
@@ -91,6 +91,14 @@ def _flat(schema: Any, definitions: dict[str, Any]) -> Any:
     }
 
 
+def _window() -> JsonSchemaValue:
+    return {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+
+
+def _described(schema: JsonSchemaValue) -> JsonSchemaValue:
+    return {key: value for key, value in schema.items() if key == "description"}
+
+
 def _slots() -> JsonSchemaValue:
     return {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 1024}, {"type": "string", "const": "auto"}]}
 
@@ -108,6 +116,7 @@ def _say_what_code_checks(table: dict[str, Any]) -> None:
         "think": {"enum": [True, False, *THINK_LEVELS, NONE["think"]]},
         "quotes": {"enum": [True, False, NONE["quotes"]]},
         "delimiter": {"type": "string", "minLength": 1, "maxLength": 1},
+        "window": _window(),
     }
     for key in table.keys() & spoken.keys():
         default = {name: value for name, value in table[key].items() if name == "default"}

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from obcd.config.descriptions import add_descriptions
 from obcd.config.endpoints import DEFAULT_PORT, Endpoint, parse_endpoint
 from obcd.config.notify_values import NotifyPlan, NotifyWays, checked_recipient, checked_webhook
+from obcd.core.forecasting.windows import Windows
 from obcd.core.request.lines import OPTION_RANGES, check_options, check_think
 from obcd.core.request.records import MAX_COUNT, JobSettings, canonical_model
 from obcd.core.request.rows import ID_FIELD, PLAIN, Reading
@@ -75,6 +76,17 @@ def _checked_profile(name: str) -> str:
 
 def _checked_template(value: str) -> str:
     parse_template(value)
+    return value
+
+
+def _listed_window(value: object) -> object:
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _checked_window(value: tuple[str, ...]) -> tuple[str, ...]:
+    Windows.parse(value)
     return value
 
 
@@ -146,6 +158,8 @@ Digest = Literal["same", "any"]
 Thoughts = Literal["move", "keep"]
 Empty = Literal["keep", "retry", "fail"]
 PrefixAffinity = Literal["auto", "off"]
+#: Windows of the week (`obcd.core.forecasting.windows`): one text, or several.
+Window = Annotated[tuple[str, ...], BeforeValidator(_listed_window), AfterValidator(_checked_window)]
 Slots = Annotated[int | Literal["auto"], BeforeValidator(_checked_slots)]
 Context = Annotated[int | Literal["auto"], BeforeValidator(_checked_context)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
@@ -171,6 +185,9 @@ class Instance(Table):
     slots: Slots | None = Field(None, description="Requests in flight here; left out: `slots` of `[requests]`.")
     token_file: str | None = Field(
         None, min_length=1, description="A file of one line: the bearer token that is sent with every request."
+    )
+    window: Window = Field(
+        (), description="When it may be used, as the key `window` at the top; left out: at any time."
     )
 
 
@@ -447,6 +464,7 @@ class Profile(Table):
     ignore: Ignore | None = Field(None, strict=False)
     digest: Digest | None = None
     prefix_affinity: PrefixAffinity | None = None
+    window: Window | None = None
     notify: ProfileNotifications | None = Field(None, description="Notifications of its jobs: keys as in `[notify]`.")
 
     @model_validator(mode="before")
@@ -486,6 +504,7 @@ class Settings(Table):
         files: Whether each answer is also written to a file, as ollama-batch-cluster wrote them.
         aliases: {name of a model in prompt lines: the model that gets the request in its place}.
         ignore: Names of parameters and keys that are dropped from a line if they cannot be honoured.
+        window: When requests are sent, in local time; empty: at any time.
         source: The file that it was read from; None if only defaults are used.
         schemas: {profile name, "" for the top level: its JSON schema}, read from the files beside the configuration.
         tokens: {endpoint: its bearer token}, from `obcd.config.tokens.with_tokens`; empty before that.
@@ -514,6 +533,7 @@ class Settings(Table):
     files: bool = False
     aliases: Aliases = {}
     ignore: Ignore = Field((), strict=False)
+    window: Window = ()
     ollama_instances: dict[EndpointName, Instance] = {f"127.0.0.1:{DEFAULT_PORT}": Instance()}
     spool: Spool = Spool()
     requests: Requests = Requests()
@@ -656,7 +676,11 @@ class Settings(Table):
         if self.cluster.hosts is not None and "ollama_instances" not in self.model_fields_set:
             return ()  # the default is for a machine with its own Ollama
         return tuple(
-            replace(parse_endpoint(name, instance.gpu, self._slots(instance)), token=self.tokens.get(name))
+            replace(
+                parse_endpoint(name, instance.gpu, self._slots(instance)),
+                token=self.tokens.get(name),
+                window=instance.window,
+            )
             for name, instance in self.ollama_instances.items()
         )
 
@@ -698,6 +722,11 @@ class Settings(Table):
         """Return `{profile, "" for the top level: the file formats that it accepts beside JSONL}`."""
         return {profile: self.accepts(profile) for profile in ("", *self.profiles)}
 
+    def windows(self) -> dict[str, str]:
+        """Return `{profile, "" for the top level: its windows}`, separated by semicolons, of those that have any."""
+        found = {profile: "; ".join(self._wanted(profile)["window"] or ()) for profile in ("", *self.profiles)}
+        return {profile: text for profile, text in found.items() if text}
+
     def models(self) -> frozenset[str]:
         """Return the canonical names of the models that the configuration names."""
         jobs = [self.job_settings(profile) for profile in ("", *self.profiles)]
@@ -718,6 +747,7 @@ class Settings(Table):
             "num_ctx": wanted["num_ctx_max"] if is_planned else wanted["num_ctx"],
             "num_ctx_max": wanted["num_ctx_max"] if is_planned else None,
             "ignore": list(wanted["ignore"]),
+            "window": list(wanted["window"] or ()),
         })  # fmt: skip
 
     def _wanted(self, profile: str) -> dict[str, Any]:

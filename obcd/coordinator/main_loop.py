@@ -10,6 +10,7 @@ No tick may take long: the clerk does long work, and the recorder waits for the 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import struct
 from collections import deque
@@ -32,12 +33,14 @@ from obcd.coordinator.history.minutes import HistoryWriter
 from obcd.coordinator.inbox_watch import InboxWatch
 from obcd.coordinator.intake.control_files import ControlFiles
 from obcd.coordinator.intake.drop_intake import DropIntake
+from obcd.coordinator.jobs.forecaster import Forecaster
 from obcd.coordinator.jobs.job_lifecycle import Jobs
 from obcd.coordinator.jobs.previews import Previews
 from obcd.coordinator.jobs.progress_folders import ProgressFolders
 from obcd.coordinator.jobs.recorder import Entry, Recorder
 from obcd.coordinator.jobs.retention_sweeps import Sweeper
 from obcd.coordinator.jobs.running_job import RunningJob
+from obcd.coordinator.jobs.window_keeper import WindowKeeper
 from obcd.coordinator.loop_waits import TickPacing, Waker
 from obcd.coordinator.metering import counters_file
 from obcd.coordinator.metering.counters import CounterSet
@@ -142,6 +145,10 @@ class Coordinator:
             self.counters_file,
             counts=takes_drops,
         )
+        self._window_keeper = WindowKeeper(self.jobs, self.endpoints)
+        self._forecaster = Forecaster(self.jobs, self.endpoints)
+        #: When the next window opens or closes.
+        self._window_at = math.inf
         self._intake = DropIntake(settings, layout, self._intake_clerks, self.jobs.job_index)
         self._previews = Previews(layout, self.jobs.running, self._progress_folders)
         self._control_files = ControlFiles(layout, self.jobs, self._outbox_clerks, self._previews.show)
@@ -282,7 +289,10 @@ class Coordinator:
         Args:
             takes_reloads: Whether the coordinator reads its configuration again at SIGHUP.
         """
-        layout, unfinished, eta, updated = self.layout, self.unfinished(), self.jobs.eta_seconds(), wall()
+        layout, unfinished, updated = self.layout, self.unfinished(), wall()
+        end, eta = self._forecaster.all_end_at, self.jobs.eta_seconds()
+        if end is not None and unfinished:
+            eta = max(0.0, end - updated)
         return LiveView(
             version=__version__,
             pid=os.getpid(),
@@ -319,6 +329,8 @@ class Coordinator:
                 **self._intake_clerks.pids(),
                 **self._outbox_clerks.pids(),
             },
+            paces={profile: round(pace, 3) for profile, pace in self._forecaster.paces.items()} or None,
+            windows=self.settings.windows() or None,
             unfinished=len(unfinished),
             requests=sum(header.requests for header in unfinished),
             waits_for_host=self.endpoints.waits_for_host,
@@ -343,12 +355,12 @@ class Coordinator:
 
     def _obstacle(self) -> str:
         """Return why no request can be sent at present, whatever the job; "" when one can."""
-        return self._disk_watch.trouble or self.endpoints.outage
+        return self._disk_watch.trouble or self.endpoints.outage or self.endpoints.window_wait
 
     def _notes(self) -> list[str]:
         """Return what people should know although nothing needs repair."""
         waiting = self.endpoints.outage if self.endpoints.waits_for_host else ""
-        return [text for text in (self._inbox_watch.note, waiting) if text]
+        return [text for text in (self._inbox_watch.note, waiting, *self._window_keeper.notes()) if text]
 
     def _troubles(self) -> list[str]:
         """Return the sentences for people on what keeps the coordinator from working as it should."""
@@ -359,6 +371,7 @@ class Coordinator:
             "" if self.endpoints.waits_for_host else self.endpoints.outage,
             *self._hosts.troubles,
             *(job.trouble for job in self.jobs.running.values()),
+            *self._forecaster.troubles,
             *self.jobs.held(),
             *self.jobs.quarantine.troubles(self.jobs.damaged),
             *self.notifier.troubles,
@@ -394,6 +407,9 @@ class Coordinator:
         self._pacing.begin(now)
         self._watch_disk(now)
         self._receive(now)
+        at = wall()
+        self._window_at = self._window_keeper.tick(now, at)
+        self._forecaster.tick(now, at, self.settings.spool.active_jobs)
         if self._is_accepting:
             self._accept_drops(now)
             self._obey_control_files(now)
@@ -491,6 +507,8 @@ class Coordinator:
         lost = {**self.endpoints.lost(), **self._hosts.lost()}
         for event in self._alarms.look(lost, limit, self._disk_watch.trouble, now, wall()):
             self.notifier.raise_event(event)
+        for event in self._forecaster.take_events():
+            self.notifier.raise_event(event)
         while self.jobs.quarantine.events:
             self.notifier.raise_event(self.jobs.quarantine.events.pop())
 
@@ -501,7 +519,7 @@ class Coordinator:
             self.endpoints.dispatch(now)
 
     def _until_next(self, now: float) -> float:
-        wanted = [now + 1.0, max(now, self.endpoints.next_probe)]
+        wanted = [now + 1.0, max(now, self.endpoints.next_probe), max(now, self._window_at)]
         if self._is_accepting:
             wanted.append(max(now, self._intake.next_scan()))
             if self._inbox_watch.has_news:
@@ -563,13 +581,14 @@ class Coordinator:
                 case RequestAnswered():
                     entries.append(self._on_answered(event, now))
                 case AttemptFailed():
-                    self._on_failed(event)
+                    self._on_failed(event, now)
         if entries:
             self._recorder.add(*entries)
 
     def _on_answered(self, event: RequestAnswered, now: float) -> Entry:
         lease, answer = event.lease, event.answer
         job = self.jobs.running[lease.job]
+        job.note_work(lease.ordinal, now - lease.sent_at if answer.span is not None else None)
         if answer.span is not None:
             job.tokens.add(answer.counts.eval_tokens, now)
             if answer.counts.grouped == 0 or answer.counts.seconds:  # the first of a group has the seconds of its call
@@ -578,9 +597,10 @@ class Coordinator:
         self._observer.on_answer(job.header, lease, answer)
         return job.entry(lease.ordinal, answer.record, answer.counts, lease.signature)
 
-    def _on_failed(self, event: AttemptFailed) -> None:
+    def _on_failed(self, event: AttemptFailed, now: float) -> None:
         lease, fault, is_final = event.lease, event.fault, event.is_final
         job = self.jobs.running[lease.job]
+        job.work.note_lost(now - lease.sent_at)
         line = event.line or self._line_of(lease.job, lease.ordinal)
         logger.log(
             logging.WARNING if is_final else logging.INFO,
@@ -617,6 +637,7 @@ class Coordinator:
         if lease is not None and fault.remedy is Remedy.NEVER and not (fault.costs_attempt or fault.reached_model):
             attempts -= 1  # refused before it was sent
         failure = fault.failure(ordinal, line, attempts, endpoint)
+        job.note_work(ordinal, None)
         signature = lease.signature if lease is not None else 0
         self._recorder.add(job.entry(ordinal, encode(failure), Counts.of(failure), signature, fault.kind))
         self._observer.on_failure(job.header, lease, line, fault)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from obcd.coordinator.endpoints.state_messages import WAITING
+from obcd.coordinator.jobs.window_keeper import WAITS
 from obcd.coordinator.reloading import MAX_TEXT
 from obcd.coordinator.view import DaemonState, LiveView
 from obcd.text import duration, join_lines
@@ -29,7 +30,9 @@ def _progress(view: LiveView) -> list[str]:
         return ["no jobs", *endpoints]
     count = f"{view.unfinished} job{'s' if view.unfinished > 1 else ''}"
     to_go = [f"{_about(view.eta_seconds)} to go"] if view.eta_seconds is not None else []
-    return [count, f"{100 * view.done // max(1, view.requests)} % of {view.requests} requests", *to_go, *endpoints]
+    waits = [text for text in view.notes if WAITS in text][:1] if not view.in_flight else []
+    done = f"{100 * view.done // max(1, view.requests)} % of {view.requests} requests"
+    return [count, done, *to_go, *waits, *endpoints]
 
 
 def _about(seconds: float) -> str:

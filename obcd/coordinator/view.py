@@ -72,7 +72,11 @@ class JobView(Document):
         prompt_eval_seconds: Seconds of it in which prompts were evaluated.
         evaluated_tokens, cached_tokens: Prompt tokens that servers evaluated, and those that came from their prefix
             caches, as far as replies say so; None while none does.
-        eta_seconds: Seconds to go at the present rate; None while that is not known.
+        eta_seconds: Seconds to go, by the job's own speed, the jobs beside it and the windows; None while that is not
+            known.
+        by: Its deadline in UTC, e.g. `2026-12-02T05:00:00.000Z`; None for a job without one.
+        ends_at: For a job with a deadline: when it is expected to end; None while that is not known.
+        late_seconds: By how many seconds it will miss its deadline; None if it will not.
         trouble: Why the job does not continue, for people; "" while it does.
         updated_at: The time of this state in UTC, e.g. `2026-11-22T18:01:05.250Z`; None for a job that is not running.
         batch: OpenAI's batch object for a job of OpenAI's lines; else None.
@@ -100,6 +104,9 @@ class JobView(Document):
     evaluated_tokens: int | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
     cached_tokens: int | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
     eta_seconds: float | None = None
+    by: str | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
+    ends_at: str | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
+    late_seconds: float | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
     trouble: str = ""
     updated_at: str | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
     batch: Mapping[str, object] | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
@@ -140,6 +147,7 @@ class EndpointView(Document):
         left_out: The work that it does not get, and why, for people.
         host: The host in its URL.
         digests: `{model: the characters of its digest that count}`, of its models.
+        window: Its windows, e.g. `mon-fri 20:00-07:00`, separated by semicolons; None: it has none.
     """
 
     name: str
@@ -162,6 +170,7 @@ class EndpointView(Document):
     loaded_num_ctx: int = 0
     prompt_tokens: int = 0
     output_tokens: int = 0
+    window: str | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,6 +288,9 @@ class View(Document):
             None while it is not known.
         cards: The readings of the cards of the coordinator's machine, if servers of obcd run there.
         counters: What metrics show as counters.
+        paces: `{profile: the mean time in which one of its requests held a slot, in seconds}`; None: it is not known.
+        windows: `{profile, "" for the top level: the windows of its new jobs, separated by semicolons}`, of those that
+            have any; None: none has.
     """
 
     format: int = FORMAT
@@ -311,6 +323,8 @@ class View(Document):
     min_free_bytes: int | None = None
     cards: tuple[CardReading, ...] = ()
     counters: CountersView = field(default_factory=CountersView)
+    paces: Mapping[str, float] | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
+    windows: Mapping[str, str] | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
 
     @property
     def all_jobs(self) -> tuple[JobView | FurtherJobView, ...]:

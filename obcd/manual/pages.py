@@ -15,6 +15,7 @@ READING_ORDER = (
     "formats",
     "structured-answers",
     "openai-batches",
+    "windows-and-deadlines",
     "operating",
     "status-page",
     "monitoring",

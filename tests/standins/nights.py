@@ -73,6 +73,9 @@ class SimulatedCluster:
         """Return how long a request takes."""
         return self.mean_seconds * self.chance.lognormvariate(-(self.spread**2) / 2, self.spread)
 
+    def on_answer(self, lease: Lease) -> None:
+        """React to an answer."""
+
     def tick(self) -> None:
         """Do what the coordinator does in one tick."""
         while self.events and self.events[0][0] <= self.now:
@@ -84,6 +87,7 @@ class SimulatedCluster:
                 self.scheduler.faulted(ticket, lease.endpoint, attempt_cancelled(), self.now)
             elif self.scheduler.answered(ticket, lease.endpoint, self.now, Span(self.now - lease.sent_at)) is not None:
                 self.answers[lease.request] += 1
+                self.on_answer(lease)
         for name, windows in self.endpoint_windows.items():
             self.scheduler.set_window(name, self._closes_at(windows))
         for job, windows in self.job_windows.items():

@@ -10,7 +10,8 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import IO
 
@@ -25,11 +26,13 @@ from obcd.cli.common import (
     is_running,
     is_watched,
     read_settings,
+    read_status,
     root_option,
     say,
 )
 from obcd.clock import monotonic, wall
 from obcd.config.settings import Settings
+from obcd.core.forecasting.local_times import describe_moment, parse_moment
 from obcd.core.request.keys.ignored_keys import describe_ignored, note_schema
 from obcd.core.tables.file_format import form_of, stem_of
 from obcd.errors import AlreadyRunningError, ExitCode, InputError, ObcdError, UsageError
@@ -50,6 +53,7 @@ EPILOG = """\b
 Examples:
   obcd submit notes.jsonl
   obcd submit --profile clinical --wait notes.jsonl
+  obcd submit --by "tomorrow 06:00" notes.jsonl
   make-prompts | obcd submit --name weekly-%G-W%V -
   obcd submit --from /var/spool/obcd/staging/clinical --profile clinical
 
@@ -109,8 +113,15 @@ class _Load:
     once: bool
     lock: bool
     quiet: bool
+    by: float | None
     settings: Settings
     layout: Layout
+
+    @property
+    def deadline(self) -> str:
+        """The deadline as ISO 8601 with an offset; "" for none."""
+        moment = datetime.fromtimestamp(self.by).astimezone() if self.by is not None else None
+        return moment.isoformat(timespec="seconds") if moment is not None else ""
 
     def remark(self, text: str) -> None:
         """Print a remark that only a person at a terminal needs."""
@@ -130,6 +141,11 @@ class _Load:
     help="the name in the inbox (one file only); %F and other conversions of strftime(3) give the date  "
     "[default: the file's name]",
 )  # fmt: skip
+@click.option(
+    "--by", "deadline", metavar="TIME",
+    help="when the answers should be there, e.g. \"tomorrow 06:00\", \"fri 18:00\", \"in 8 hours\" or ISO 8601: the "
+    "job then goes before your others as far as it must, and obcd reports as soon as it will be late",
+)  # fmt: skip
 @click.option("--once", is_flag=True, help="do nothing if a job of this name was submitted before")
 @click.option("--lock", is_flag=True, help="exit with 7 if another submit --lock of yours runs for the same profile")
 @click.option("--wait", is_flag=True, help="wait for the answers")
@@ -138,14 +154,15 @@ class _Load:
 @config_option
 @root_option
 def submit(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
-    files: tuple[Path, ...], staging: Path | None, profile: str, name: str, once: bool, lock: bool, wait: bool,
-    timeout: float | None, quiet: bool, config: str | None, root: str | None,
+    files: tuple[Path, ...], staging: Path | None, profile: str, name: str, deadline: str | None, once: bool,
+    lock: bool, wait: bool, timeout: float | None, quiet: bool, config: str | None, root: str | None,
 ) -> int:  # fmt: skip
     """drop prompt files into the inbox; FILE - is standard input.
 
     A file appears there complete or not at all, with a checksum, so that the coordinator accepts it at once.
     """
     _check_combination(files, staging, name, once=once)
+    by = parse_deadline(deadline, wall()) if deadline is not None else None
     settings = read_settings(config)
     layout = find_layout(root, settings)
     if not (profile and (layout.inbox / profile).is_dir()):  # the daemon's profiles are the inbox's folders
@@ -156,7 +173,7 @@ def submit(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's desi
         )
     load = _Load(
         files=files, staging=staging, profile=profile, name=expand_name(name, wall()), once=once, lock=lock,
-        quiet=quiet, settings=settings, layout=layout,
+        quiet=quiet, by=by, settings=settings, layout=layout,
     )  # fmt: skip
     with ending_cleanly():
         return _run(load, timeout, wait=wait)
@@ -169,6 +186,8 @@ def _run(load: _Load, timeout: float | None, *, wait: bool) -> int:
         drops, code = _drop_all(load, reports_bad=not wait or is_watched())
         if is_watched() and drops and not load.quiet and not is_running(load.layout):
             say(f"no coordinator runs on {load.layout.root}: the dropped files wait for one ({START})")
+        if load.by is not None and drops:
+            _warn_of_deadline(load.layout, drops, load.by)
         if not wait or not drops:
             return code
         from obcd.cli.jobs.wait import wait_for_all  # noqa: PLC0415 - imported only for --wait
@@ -190,6 +209,36 @@ def _check_combination(files: tuple[Path, ...], staging: Path | None, name: str,
         raise click.UsageError("--name is for one file")
     if STDIN in files and not name:
         raise click.UsageError("standard input needs a name in the inbox: give --name")
+
+
+def parse_deadline(text: str, now: float) -> float:
+    """Return the moment that --by means, in Unix seconds.
+
+    Raises:
+        UsageError: If it is not understood, or past.
+    """
+    try:
+        by = parse_moment(text, now)
+    except ValueError as error:
+        raise UsageError(f"--by: {error}") from None
+    if by <= now:
+        raise UsageError(f"--by {printable(text)}: {describe_moment(by, now)} is past; nothing was dropped")
+    return by
+
+
+def _warn_of_deadline(layout: Layout, drops: list[Submitted], by: float) -> None:
+    """Say at once which files will not be answered in time, if a coordinator's status shows it."""
+    from obcd.cli.jobs.admission_forecast import foresee_late  # noqa: PLC0415 - imported only for --by
+    from obcd.coordinator.view import View  # noqa: PLC0415
+
+    if not is_running(layout):
+        return
+    try:
+        view = View.from_json(read_status(layout))
+    except (OSError, ValueError):  # another version, or this user may not read it: the coordinator reports it later
+        return
+    for text in foresee_late(view, drops, os.geteuid(), by, wall()):
+        say(one_line(text))
 
 
 def expand_name(name: str, now: float) -> str:
@@ -262,6 +311,7 @@ def _attempts(load: _Load) -> Iterator[tuple[str, Callable[[], _Outcome]]]:
         max_line_bytes=limit,
         reading=load.settings.reading_of(load.profile),
         accepts=load.settings.accepts(load.profile),
+        by=load.deadline,
     )
     for outcome in staging.submit(wall()):
         yield outcome.name, lambda outcome=outcome: outcome  # type: ignore[misc]
@@ -283,7 +333,8 @@ def _check_files(files: tuple[Path, ...]) -> None:
 def _drop(load: _Load, file: Path, limit: int) -> Submitted | record.Already:
     label = "standard input" if file == STDIN else str(file)
     reading, accepts = load.settings.reading_of(load.profile), load.settings.accepts(load.profile)
-    target = find_target(load.layout.inbox, load.profile, _drop_name(load, file), reading, accepts)
+    found = find_target(load.layout.inbox, load.profile, _drop_name(load, file), reading, accepts)
+    target = replace(found, by=load.deadline)
     with _open(load, file) as reader:
         if not load.once:
             return drop(reader, label, target, limit)

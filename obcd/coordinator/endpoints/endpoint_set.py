@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from obcd.core.scheduling.weights import shorten
 from obcd.hosts.roster import HostedEndpoint, Standing, Taken
 from obcd.ollama.control import Probe
 from obcd.spool.outbox.publication import EndpointFacts
+from obcd.text import plural
 from obcd.workers.messages import (
     Answered,
     Ask,
@@ -123,6 +124,10 @@ class Endpoints:
         #: Names of endpoints whose server still serves under another name, which is leaving.
         self._held: set[str] = set()
         self._departed: dict[str, EndpointFacts] = {}
+        #: {endpoint that waits for its window: the sentence about it}, the first to open first
+        self._window_waits: Mapping[str, str] = {}
+        #: Grows when an endpoint comes, or when its configuration changes.
+        self.changes = 0
         self._jobs = jobs
         self.scheduler = scheduler
         self._requests, self._hosts = settings.requests, settings.cluster.hosts
@@ -168,6 +173,7 @@ class Endpoints:
         old, wanted = self._members, settings.endpoints()
         self._members = {item.name: item for item in wanted}
         self._members.update((name, old[name]) for name in old if name in self._hosted or name in self.leaving)
+        self.changes += 1
         for item in wanted:
             self.scheduler.set_slots(item.name, item.slots)
             if item.name not in self._held:
@@ -263,6 +269,7 @@ class Endpoints:
 
     def _add(self, item: Endpoint, now: float) -> None:
         """Add an endpoint; its worker waits while the same server still serves under another name."""
+        self.changes += 1
         self.scheduler.add_endpoint(item.name, item.slots, now)
         self.figures[item.name] = Figures(Rate(now))
         if any(self._members[name].url == item.url for name in self.leaving):
@@ -302,6 +309,33 @@ class Endpoints:
         names = [name for name in self._members if name not in self.leaving]
         return describe_outage([self.scheduler.health(name) for name in names], self._hosts)
 
+    def wait_for_windows(self, waits: Mapping[str, str]) -> None:
+        """Show that exactly these endpoints wait for their windows.
+
+        Args:
+            waits: `{endpoint: the sentence about it}`, the first to open first.
+        """
+        if waits != self._window_waits:
+            self._window_waits = waits
+            self.revision += 1
+
+    @property
+    def window_wait(self) -> str:
+        """Until when every endpoint waits for its window; "" when one need not."""
+        names = self._members.keys() - self.leaving
+        if not self._window_waits or not names <= self._window_waits.keys():
+            return ""
+        return next(iter(self._window_waits.values()))
+
+    def break_off_closed(self) -> None:
+        """Abort the requests in flight outside their windows: they are sent again in the next one."""
+        late = self.scheduler.break_off_closed()
+        for lease in late:
+            self.pool.send(lease.endpoint, Cancel(lease.ticket))
+        if late:
+            text = "%s aborted at the end of a window: sent again in the next one, which costs no attempt"
+            logger.info(text, plural(len(late), "request"), extra={"action": "window_ended"})
+
     def lost(self) -> dict[str, str]:
         """Return `{endpoint that does not serve: why, for people}`, without those that are leaving or draining."""
         serves = (EndpointState.UP, EndpointState.DRAINING)
@@ -326,6 +360,8 @@ class Endpoints:
     def _left_out(self, name: str, odd: Sentences, unfit: Sentences, now: float) -> list[str]:
         """Return the work that an endpoint does not get, and why."""
         found = {*odd.get(name, ()), *unfit.get(name, ())}
+        if name in self._window_waits:
+            return [self._window_waits[name]]
         hosted = self._hosted.get(name)
         if hosted is not None and not self.scheduler.can_finish(name, now):
             found.add("its allocation ends: no request could finish before")
@@ -357,6 +393,7 @@ class Endpoints:
             loaded_num_ctx=loaded.num_ctx if loaded is not None else 0,
             prompt_tokens=figures.prompt_tokens,
             output_tokens=figures.output_tokens,
+            window="; ".join(item.window) or None,
         )
 
     def facts(self) -> dict[str, EndpointFacts]:

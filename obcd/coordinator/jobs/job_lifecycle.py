@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import stat
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -29,6 +29,7 @@ from obcd.coordinator.metering.counters_file import CountersFile
 from obcd.coordinator.observer import Published
 from obcd.coordinator.view import FurtherJobView, JobState, JobView
 from obcd.core.endpoint.rates import Rate
+from obcd.core.forecasting.deadline_watch import DeadlineWatch
 from obcd.core.scheduling.backlog import Backlog
 from obcd.core.scheduling.fair_share import MOST_PRIORITY, Candidate, Rank, choose_next
 from obcd.spool.folders.layout import Layout
@@ -114,6 +115,16 @@ class Jobs:
         #: {unfinished job: its controls}; jobs without controls are not in it
         self._controls: dict[str, JobControls] = {}
         self._paused: frozenset[str] = frozenset()
+        #: {unfinished job that has windows: its header}
+        self.windowed: dict[str, JobHeader] = {}
+        #: {job that waits for its window: the sentence about it}
+        self.window_waits: Mapping[str, str] = {}
+        #: {job whose deadline is in danger: its raised rank}
+        self._raised: Mapping[str, Rank] = {}
+        #: {unfinished job with a deadline: what is foreseen for it}
+        self.foreseen: Mapping[str, DeadlineWatch] = {}
+        #: The number of jobs that became active so far.
+        self.starts = 0
         self.quarantine = Quarantine(layout.jobs, clerks[0], progress_folders, counts=counts)
 
     # --- what there is -------------------------------------------------------------------------------------------
@@ -173,10 +184,10 @@ class Jobs:
         old, self._waiting_views = self._waiting_views, {}
         for header in (*islice(self.accepted.values(), MOST_REPORTED), *self.quarantine.later):
             state, controls = self._idle_state(header.id), self.controls(header.id)
-            priority = controls.rank.among_own
+            priority, trouble = controls.rank.among_own, controls.held or self.window_waits.get(header.id, "")
             view = old.get(header.id)
-            if view is None or (view.state, view.priority) != (state, priority):
-                view = idle_view(header, state, controls.held, priority)
+            if view is None or header.by or (view.state, view.priority, view.trouble) != (state, priority, trouble):
+                view = idle_view(header, state, trouble, priority, self.foreseen.get(header.id))
             self._waiting_views[header.id] = view
         return (*running, *self._waiting_views.values(), *self.quarantine.views())
 
@@ -214,6 +225,8 @@ class Jobs:
         if header.trial and header.id not in self._controls:
             self._controls[header.id] = FRONT
         self.job_index.add(header)
+        if header.settings.window:
+            self.windowed[header.id] = header
         self._line_up(header)
         self.revision += 1
 
@@ -277,12 +290,18 @@ class Jobs:
         if controls.canceller is not None:
             return Candidate(header.uid, PASSING_THROUGH)
         suspicion = self.quarantine.suspicion(header.id)
-        return Candidate(header.uid, controls.rank, can_start=not self.is_paused(header.id), suspicion=suspicion)
+        return Candidate(
+            header.uid, self._rank_of(header.id), can_start=not self._is_at_rest(header.id), suspicion=suspicion
+        )
 
     def _active(self) -> list[Candidate]:
-        """Return the jobs that count as active: neither paused nor only waiting to be published."""
+        """Return the jobs that count as active: neither at rest nor only waiting to be published."""
         active = [job.header for job in self.running.values() if job.state is not JobState.COMPLETE]
-        return [self._candidate(item) for item in (*active, *self._loading.values()) if not self.is_paused(item.id)]
+        return [self._candidate(item) for item in (*active, *self._loading.values()) if not self._is_at_rest(item.id)]
+
+    def _is_at_rest(self, job: str) -> bool:
+        """Return whether a job is paused or waits for its window: it keeps no other job from being active."""
+        return self.is_paused(job) or job in self.window_waits
 
     def _note_loaded(self, header: JobHeader, outcome: LoadedJob | CallFailed | None) -> None:
         self._loaded.append((header, outcome))
@@ -307,21 +326,32 @@ class Jobs:
             lanes=outcome.lanes,
             limit=header.settings.attempts,
             submitter=header.uid,
-            rank=self.controls(header.id).rank,
+            rank=self._rank_of(header.id),
         )
         backlog.weights = None if header.settings.digest == "any" else dict(outcome.replay.weights)
         backlog.has_cache = header.settings.cache
         backlog.may_share = not header.asks  # OpenAI's form reports the tokens of each line
         replay = outcome.replay
         self._counters.on_loaded(header.id, replay)
-        failures = dict(replay.failures)
-        running = RunningJob(header, backlog, replay.counts, Rate(now), Rate(now), outcome.times, failures=failures)
+        running = RunningJob(
+            header,
+            backlog,
+            replay.counts,
+            Rate(now),
+            Rate(now),
+            outcome.times,
+            failures=dict(replay.failures),
+            work_sizes=outcome.work_sizes,
+        )
+        running.priority, running.deadline = self.controls(header.id).rank.among_own, self.foreseen.get(header.id)
         if self.controls(header.id).canceller is not None:
             running.move(JobState.CANCELLED)
         elif self.is_paused(header.id):
             running.move(JobState.PAUSED)
         running.held = self.controls(header.id).held
+        running.waits = self.window_waits.get(header.id, "")
         self.running[header.id] = running
+        self.starts += 1
         self._recorder.open(header.id, outcome.replay.size)
         self._endpoints.on_limits(header.settings)
         self._scheduler.add_job(backlog, now)
@@ -340,7 +370,7 @@ class Jobs:
         self.revision += 1
         running = self.running.get(job)
         if running is not None:
-            running.backlog.rank = controls.rank
+            running.backlog.rank, running.priority = self._rank_of(job), controls.rank.among_own
         if controls.rank != old.rank:
             rank = controls.rank.among_own
             extra = {"action": "job_priority", "job": job, "priority": rank}
@@ -349,6 +379,23 @@ class Jobs:
             extra = {"action": "job_cancelled", "job": job, "uid": controls.canceller}
             logger.info("%s was cancelled by %s", known[job].label, user_name(controls.canceller), extra=extra)
             self._cancel(job)
+
+    def _rank_of(self, job: str) -> Rank:
+        return self._raised.get(job, self.controls(job).rank)
+
+    def raise_ranks(self, ranks: Mapping[str, Rank]) -> None:
+        """Raise the ranks of exactly these jobs, whose deadlines are in danger.
+
+        Args:
+            ranks: `{job: its rank}`.
+        """
+        if ranks == self._raised:
+            return
+        self._raised = ranks
+        for job, running in self.running.items():
+            running.backlog.rank = self._rank_of(job)
+        self._line_up_all()
+        self.revision += 1
 
     def _cancel(self, job: str) -> None:
         """Send no more requests of a job and cancel those in flight; `tick` does the rest."""
@@ -404,6 +451,20 @@ class Jobs:
             return
         changed, self._paused = jobs ^ self._paused, jobs
         self._on_pause_changed(changed)
+
+    def wait_for_windows(self, waits: Mapping[str, str]) -> None:
+        """Let exactly these jobs wait for their windows.
+
+        Args:
+            waits: `{job: the sentence about it}`.
+        """
+        if waits == self.window_waits:
+            return
+        self.window_waits = waits
+        for job, running in self.running.items():
+            running.waits = waits.get(job, "")
+        self._line_up_all()
+        self.revision += 1
 
     def _on_pause_changed(self, jobs: Collection[str]) -> None:
         """Pause or continue jobs of which it has changed who pauses them."""
@@ -518,6 +579,7 @@ class Jobs:
         del self.running[job]
         self._counters.forget(job)
         self.job_index.remove(job)
+        self.windowed.pop(job, None)
         self._controls.pop(job, None)
         self.revision += 1
 

@@ -12,6 +12,8 @@ from obcd.coordinator.view import JobState, JobView
 from obcd.core.answer.counts import Counts
 from obcd.core.answer.openai.batch import Batch
 from obcd.core.endpoint.rates import Rate
+from obcd.core.forecasting.deadline_watch import DeadlineWatch
+from obcd.core.forecasting.work_left import WorkLeft
 from obcd.core.scheduling.backlog import Backlog
 from obcd.errors import IllegalMoveError
 from obcd.spool.job.job_folder import JobHeader
@@ -39,9 +41,35 @@ class RunningJob:
     failures: dict[str, int] = field(default_factory=dict)  # {class: number of recorded failures}
     trouble: str = ""
     held: str = ""  # why obcd itself has paused it
+    waits: str = ""  # which window it waits for
+    priority: int = 0  # as its user set it; the rank of the backlog may be raised
+    work_sizes: bytes = b""  # the size of each line (see `work_left`); empty if it is not known
+    work: WorkLeft = field(init=False)
+    ends_at: float | None = None  # the end that is foreseen, in Unix seconds
+    deadline: DeadlineWatch | None = None  # what is foreseen for its deadline, if it has one
     refusals: RefusalCount = field(default_factory=RefusalCount)
     lacks_room: bool = False  # its results could not be published because there was no free space
     shown_at: float = field(default=-1e9)  # when its progress was last shown
+
+    def __post_init__(self) -> None:
+        left = self.backlog.count_unended(self.work_sizes)
+        self.work = WorkLeft(left)
+        self.work.note_earlier(self.counts.done, self.counts.seconds)
+
+    def size_of(self, ordinal: int) -> int:
+        """Return the size of a line, as in `WorkLeft`."""
+        return self.work_sizes[ordinal] if self.work_sizes else 0
+
+    def note_work(self, ordinal: int, seconds: float | None) -> None:
+        """Learn from the result of a request.
+
+        Args:
+            seconds: How long it held its slot; None if it was not sent, or has failed (see `WorkLeft.note_lost`).
+        """
+        size = self.size_of(ordinal)
+        if seconds is not None:
+            self.work.note(size, seconds)
+        self.work.end(size)
 
     def entry(self, ordinal: int, record: bytes, counts: Counts, signature: int = 0, failure: str = "") -> Entry:
         """Return a result to be written to disk; it counts once for each of the equal requests that share it.
@@ -87,9 +115,12 @@ class RunningJob:
             obstacle: Why no request can be sent at present, whatever the job.
         """
         counts, is_going = self.counts, self.state is not JobState.PAUSED
+        trouble = self.trouble or self.held or self.waits or obstacle
         eta = self.eta_seconds(now) if is_going else None
+        if is_going and self.ends_at is not None:  # it knows the windows, and the jobs beside this one
+            eta = max(0.0, self.ends_at - wall())
         return replace(
-            idle_view(self.header, self.state, self.trouble or self.held or obstacle, self.backlog.rank.among_own),
+            idle_view(self.header, self.state, trouble, self.priority, self.deadline),
             done=counts.done,
             failed=counts.failures,
             failed_by_class=dict(self.failures),
@@ -123,9 +154,20 @@ class RunningJob:
         return batch.to_json()
 
 
-def idle_view(header: JobHeader, state: JobState, trouble: str = "", priority: int = 0) -> JobView:
+def idle_view(
+    header: JobHeader,
+    state: JobState,
+    trouble: str = "",
+    priority: int = 0,
+    deadline: DeadlineWatch | None = None,
+) -> JobView:
     """Return the view of a job that is not running."""
+    ends_at = deadline.ends_at if deadline is not None else None
+    late = deadline.late_seconds if deadline is not None else None
     return JobView(
+        by=timestamp(header.by) if header.by else None,
+        ends_at=timestamp(ends_at) if ends_at is not None else None,
+        late_seconds=None if late is None else round(late, 1),
         job=header.id,
         name=header.name,
         profile=header.profile,

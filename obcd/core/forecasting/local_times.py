@@ -1,6 +1,6 @@
 """Moments as people write and read them: `tomorrow 06:00`, in local time. Pure; time is an argument.
 
-Moments are Unix seconds; a zone of None is that of the machine.
+Moments are Unix seconds; without a zone they are shown in that of the machine.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ class Windows:
         return not self.windows or self.around(at).is_open
 
     def closes_at(self, at: float) -> float | None:
-        """Return when the window that is open closes; `at` itself if none is open; None: it never closes."""
+        """Return when the window that is open closes; `at` itself if all are closed; None: it never closes."""
         if not self.windows:
             return None
         spell = self.around(at)

@@ -18,6 +18,8 @@ _PER_OCTAVE = 4.0
 _OWN_MEAN = 8.0
 #: Requests over which the level follows servers that became faster or slower.
 _RECENT = 300.0
+#: What is left of a request that has lasted as long as others take, as a share of that.
+_REST = 0.25
 #: Requests of which an earlier coordinator's sum counts at most, beside those seen since.
 _EARLIER = 20.0
 
@@ -55,6 +57,8 @@ class WorkLeft:
     #: Seconds that recent requests took, and that they were expected to take.
     _recent: list[float] = field(default_factory=lambda: [0.0, 0.0])
     _lost: float = 0.0
+    #: What the requests in flight say about those that were answered, as a factor.
+    _slower: float = 1.0
     _usual: float = field(init=False)
     #: The line, and the number of requests after which it is fitted again.
     _line: tuple[float, float] | None = None
@@ -103,6 +107,20 @@ class WorkLeft:
     def note_lost(self, seconds: float) -> None:
         """Learn from an attempt that failed: it held a slot too."""
         self._lost += seconds
+
+    def look_at(self, in_flight: Iterable[tuple[int, float]]) -> None:
+        """Learn from requests that are not answered yet: at first only the quick ones are, which says too little.
+
+        Args:
+            in_flight: `[(size of the line, seconds since it was sent), …]`.
+        """
+        expected = known = self._sums[1]
+        for size, age in in_flight:
+            usual = self._expected(size)
+            if age > usual / 2:  # a younger one says nothing
+                expected += usual
+                known += max(age, usual) + _REST * min(age, usual)
+        self._slower = known / expected if expected > 0 else 1.0
 
     def note_earlier(self, requests: int, seconds: float) -> None:
         """Start from what an earlier coordinator measured: the sum over this many requests."""
@@ -155,6 +173,7 @@ class WorkLeft:
         actual, expected = self._recent
         weight = min(1.0, max(0.0, self.seen - _RECENT / 10) / _RECENT)
         level = 1.0 + weight * (actual / expected - 1.0) if expected > 0 else 1.0
+        level *= self._slower
         return level * (1.0 + self._lost / self._sums[1] if self._sums[1] > 0 else 1.0)
 
     def _expected(self, size: int) -> float:

@@ -78,7 +78,7 @@ PATHS = {Kind.CHAT: "/api/chat", Kind.COMPLETE: "/api/generate", Kind.EMBED: "/a
 #: {key of `JobSettings` that is younger than the format of `job.json`: the value with which it is left out}
 _LATER: Mapping[str, object] = {
     "quotes": None, "ignore": [], "thoughts": "move", "empty": "keep", "drop_last_assistant": False, "files": False,
-    "prefix_affinity": "auto",
+    "prefix_affinity": "auto", "window": [],
 }  # fmt: skip
 
 
@@ -120,6 +120,7 @@ class JobSettings:
         drop_last_assistant: Whether a last message of the assistant is not sent, and echoed instead.
         prefix_affinity: `auto` if requests with the same beginning are sent one after another to the same endpoint,
             `off` if not.
+        window: The windows in which requests are sent, e.g. `["mon-fri 20:00-07:00"]`; empty: at any time.
     """
 
     model: str
@@ -151,6 +152,7 @@ class JobSettings:
     empty: str = "keep"
     drop_last_assistant: bool = False
     prefix_affinity: str = "auto"
+    window: Sequence[str] = field(default_factory=list)
 
     def model_for(self, named: str | None) -> str:
         """Return the model for a line that names one, or none."""
@@ -173,7 +175,7 @@ class JobSettings:
 
         A key that is younger than the format is there only if it is set: what it does not concern keeps its bytes.
         """
-        document = asdict(self) | {"ignore": list(self.ignore)}
+        document = asdict(self) | {"ignore": list(self.ignore), "window": list(self.window)}
         return {key: value for key, value in document.items() if key not in _LATER or value != _LATER[key]}
 
     @classmethod

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
@@ -105,6 +106,18 @@ class Backlog:
         """Whether none of its requests may be leased: it is paused, or waits for its window."""
         return self.is_paused or self.closes_at == -math.inf
 
+    def count_unended(self, sizes: bytes) -> Counter[int]:
+        """Return `{size: requests without a result}`; size 0 for all if `sizes` is empty. Fast: the main loop waits.
+
+        Args:
+            sizes: One byte per ordinal, below 128.
+        """
+        if not sizes:
+            return Counter({0: self.unfinished})
+        ended = bytes(128 if state == ENDED else 0 for state in range(256))
+        marks = int.from_bytes(self._states.translate(ended)) | int.from_bytes(sizes)  # all bytes at once
+        return Counter({size: count for size, count in Counter(marks.to_bytes(len(sizes))).items() if size < 128})
+
     def signature_number(self, ordinal: int) -> int:
         """Return the number of a request's signature in `signatures`."""
         return self._column[ordinal] if self._column else 0
@@ -122,6 +135,11 @@ class Backlog:
         if self.has_retries(number) or self._find_pending(number) is not None:
             return True
         return self._lanes is not None and self._lanes.has_pending(number)
+
+    @property
+    def puts_longest_first(self) -> bool:
+        """Whether long lines have proved to take long, and are sent first."""
+        return bool(self._ahead)
 
     @property
     def is_laned(self) -> bool:

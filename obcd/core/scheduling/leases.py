@@ -71,7 +71,7 @@ class Holder:
     Attributes:
         only_for: The user id whose requests it serves; None: those of all.
         ends_at: When its allocation ends, in monotonic seconds; None: it has no end.
-        closes_at: When its window closes; `CLOSED` if none is open; None: it never closes.
+        closes_at: When its window closes; `CLOSED` if all are closed; None: it never closes.
     """
 
     name: str

@@ -99,7 +99,8 @@ class Marker:
 
     Example: `{"sha256": "…", "bytes": 8123, "lines": 30, "drop_id": "…", "parent": "<job>"}`; an empty file is a valid
     marker. `parent` is the job whose failed lines these are (`obcd retry`); `submitter` is the user for whom the API
-    dropped it (see `submitters`). `trial` is `keep` or `remove` for a few lines that are tried (`obcd try`).
+    dropped it (see `submitters`). `trial` is `keep` or `remove` for a few lines that are tried (`obcd try`),
+    and `by` is when the lines should be answered, e.g. `2026-12-02T06:00+01:00`, `tomorrow 06:00`.
     """
 
     sha256: str = ""
@@ -109,6 +110,7 @@ class Marker:
     parent: str = ""
     submitter: str = ""
     trial: str = ""
+    by: str = ""
 
     @classmethod
     def parse(cls, raw: bytes) -> Marker:
@@ -136,6 +138,7 @@ class Marker:
             parent=printable(str(document.get("parent", "")))[:64],
             submitter=printable(str(document.get("submitter", "")))[:256],
             trial=trial if (trial := document.get("trial")) in TRIALS else "",
+            by=printable(str(document.get("by", "")))[:64],
         )
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import logging
 import os
 import stat
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from obcd.core.forecasting.local_times import parse_moment
 from obcd.errors import FormError
 from obcd.spool.folders import disk
 from obcd.spool.folders.disk_space import find_shortage, read_space, shown_size
@@ -37,6 +39,9 @@ from obcd.spool.job.job_folder import (
 )
 from obcd.spool.outbox.publish_rename import MANIFEST, show
 from obcd.spool.outbox.rejected import publish_rejected, publish_repeated
+from obcd.text import printable
+
+logger = logging.getLogger(__name__)
 
 #: How often the clerk copies a file that changes during the copy before it turns to other files.
 COPIES = 3
@@ -162,6 +167,16 @@ def _conclude(layout: Layout, job: str) -> Rejected | Repeated:
     if "repeats" in document:
         return Repeated(job, document["repeats"]["job"], folder)
     return Rejected(job, str(document.get("rejected")), folder)
+
+
+def _deadline(order: AcceptOrder, text: str) -> float:
+    """Return the deadline in a marker, in Unix seconds; 0 for none, or for one that is not understood."""
+    try:
+        return parse_moment(text, time.time()) if text else 0.0
+    except ValueError as error:
+        name, extra = printable(order.drop.key.name), {"action": "deadline_ignored", "job": order.job}
+        logger.warning("%s has no deadline: `by` in its marker: %s", name, error, extra=extra)
+        return 0.0
 
 
 def _claimed(layout: Layout, order: AcceptOrder) -> Path:
@@ -320,6 +335,7 @@ def _copy(layout: Layout, order: AcceptOrder, source: Path, temporary: Path) -> 
         drop_id=marker.drop_id,
         parent=marker.parent,
         accepted_at=time.time(),
+        by=_deadline(order, marker.by),
         sha256=reader.digest.hexdigest(),
         size=reader.size,
         lines=reader.lines,

@@ -12,6 +12,7 @@ from typing import IO
 
 from obcd.core.answer.record_codec import encode
 from obcd.core.endpoint.faults import Fault, bad_line
+from obcd.core.forecasting.work_left import sizes_of
 from obcd.core.request.context import Gauge
 from obcd.core.request.lines import parse_line
 from obcd.core.request.records import JobSettings, Request, signature_of
@@ -87,6 +88,7 @@ class LoadedJob:
         times: By ordinal, how many requests have its result; None: each has its own. A request with the result of
             another one counts as done in `replay`.
         lanes: The requests that share a long beginning of their prompts; None if there are none.
+        work_sizes: The length of each request's line, as `work_left` needs it; empty for a huge job.
     """
 
     header: JobHeader
@@ -95,6 +97,7 @@ class LoadedJob:
     sizes: bytes = b""
     times: array[int] | None = None
     lanes: LaneIndex | None = None
+    work_sizes: bytes = b""
 
 
 def recover(layout: Layout) -> Recovery:
@@ -168,9 +171,17 @@ def load_job(layout: Layout, job: str, counted: int | None = None) -> LoadedJob:
     if times is not None:
         done = bytes(done or not count for done, count in zip(replay.done, times, strict=True))
         replay = replace(replay, done=done)
-    sizes = sort_sizes(length_column(folder)) if header.requests <= MOST_REQUESTS else b""
+    lengths = length_column(folder) if header.requests <= MOST_REQUESTS else []
     lanes = read_lanes(folder, header.requests)
-    return LoadedJob(header, replay, column, sizes, times, lanes and lanes.prepare(replay.done, column))
+    return LoadedJob(
+        header,
+        replay,
+        column,
+        sort_sizes(lengths),
+        times,
+        lanes and lanes.prepare(replay.done, column),
+        sizes_of(lengths),
+    )
 
 
 def _fail_bad_lines(folder: Path, header: JobHeader, replay: ledger.Replay) -> None:

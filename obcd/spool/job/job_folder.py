@@ -48,6 +48,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "trial": (str,),
     **dict.fromkeys(("format", "uid", "size", "lines", "requests", "bad_lines", "same"), (int,)),
     "accepted_at": (float, int),
+    "by": (float, int),
     "unobeyed": (dict,),
     "dropped_by": (int, type(None)),
 }
@@ -88,6 +89,7 @@ class JobHeader:
         drop_id: The id that `obcd submit` wrote into its marker; "" otherwise.
         parent: The id that `obcd retry` wrote there: of the job whose failed lines these are; "" otherwise.
         accepted_at: Unix seconds.
+        by: When it should be done, in Unix seconds; 0: at any time.
         sha256, size: Of the dropped file.
         lines: Of `input.jsonl`, including blank ones.
         requests: The number of results that it must have: the answers of each non-blank line, one for most lines.
@@ -115,6 +117,7 @@ class JobHeader:
     drop_id: str = ""
     parent: str = ""
     accepted_at: float = 0.0
+    by: float = 0.0
     sha256: str = ""
     size: int = 0
     lines: int = 0
@@ -162,6 +165,8 @@ class JobHeader:
         document["context"] = self.context.to_json() if self.context is not None else None
         if self.dropped_by is None:
             del document["dropped_by"]
+        if not self.by:  # younger than the format: a job without a deadline keeps its bytes
+            del document["by"]
         return document
 
     @classmethod

@@ -82,6 +82,7 @@ class _Content:
     label: str
     parent: str = ""
     trial: str = ""
+    by: str = ""
     sha256: str = ""
     size: int = 0
     lines: int = 0
@@ -109,6 +110,7 @@ class Target:
         trial: `keep` or `remove` if a few lines are tried: what becomes of the published folder. "" otherwise.
         submitter: The user for whom it is dropped by the API, "" for the user of this process.
         is_checked: Whether its lines are checked before it is dropped; the coordinator checks them in any case.
+        by: When its lines should be answered, as ISO 8601 with an offset; "" for no deadline.
     """
 
     path: Path
@@ -119,6 +121,7 @@ class Target:
     accepts: Set[str] = frozenset()
     submitter: str = ""
     is_checked: bool = True
+    by: str = ""
 
 
 class Steps(Protocol):
@@ -221,6 +224,7 @@ def drop(reader: IO[bytes], label: str, target: Target, max_line_bytes: int, ste
         accepts=target.accepts,
         submitter=target.submitter,
         is_checked=target.is_checked,
+        by=target.by,
     )
     drop_id = secrets.token_hex(8)
     temporary = hidden(target.path, drop_id)
@@ -507,6 +511,7 @@ def _marked(target: Path, content: _Content, drop_id: str) -> Iterator[None]:
         **({"parent": content.parent} if content.parent else {}),
         **({"submitter": content.submitter} if content.submitter else {}),
         **({"trial": content.trial} if content.trial else {}),
+        **({"by": content.by} if content.by else {}),
     }
     with os.fdopen(_make_marker(marker, target), "wb") as file:
         try:

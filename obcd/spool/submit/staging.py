@@ -15,7 +15,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Generator, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from obcd.core.request.rows import PLAIN, Reading
@@ -52,6 +52,7 @@ class Staging:
         settle_seconds: Seconds for which a file must not have changed.
         reading: The settings with which lines are read there.
         accepts: The kinds of files that are accepted there beside JSONL; others stay in the staging folder.
+        by: The deadline of all, as in `Target`.
     """
 
     folder: Path
@@ -61,6 +62,7 @@ class Staging:
     max_line_bytes: int
     reading: Reading = PLAIN
     accepts: Set[str] = frozenset()
+    by: str = ""
 
     def submit(self, now: float) -> Generator[Submitted | Left, None, None]:
         """Drop and move the settled files; holds the folder's lock until it is exhausted or closed.
@@ -138,7 +140,7 @@ class Staging:
             # ctime: every write changes it, and neither `cp -p` nor `touch` can set it back.
             if now - status.st_ctime < self.settle_seconds:
                 return Left(name)
-            target = find_target(self.inbox, self.profile, name, self.reading, self.accepts)
+            target = replace(find_target(self.inbox, self.profile, name, self.reading, self.accepts), by=self.by)
             with self._record(_record_name(status)) as record:
                 submitted: Submitted | None = None
                 if not record.settle():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 from rich.console import Console
@@ -116,3 +117,16 @@ def test_what_was_published_before_and_what_was_rejected_is_counted() -> None:
     assert "11.jsonl" in text
     assert "rejected: bad4.jsonl: a picture" in text
     assert wording("and-2-more-were-rejected") in text
+
+
+def test_deadline_has_a_line_with_the_expected_end() -> None:
+    view = replace(shown(), updated=1_800_000_000.0)
+    job = replace(view.jobs[0], by="2027-01-15T12:00:00.000Z", ends_at="2027-01-15T11:00:00.000Z")
+
+    added = set(drawn(replace(view, jobs=(job,)), WIDE).splitlines()) - set(drawn(view, WIDE).splitlines())
+    odd = drawn(replace(view, jobs=(replace(job, by="in a newer form"),)), WIDE)
+
+    (line,) = added
+    shown_times = [datetime.fromtimestamp(1_800_000_000 + hours * 3600).strftime("%H:%M") for hours in (4, 3)]
+    assert [word.strip(",") for word in line.split() if ":" in word.strip(",:")] == shown_times
+    assert "in a newer form" in odd

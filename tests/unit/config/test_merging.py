@@ -57,6 +57,11 @@ CASES: dict[str, tuple[str, Any, list[tuple[Any, Any]]]] = {
     "ignore": ("", ["logit_bias"], [([], []), (["tool_choice", "audio"], ["tool_choice", "audio"])]),
     "digest": ("requests", "any", [("same", "same")]),
     "prefix_affinity": ("requests", "off", [("auto", "auto")]),
+    "window": (
+        "",
+        ["20:00-07:00"],
+        [([], []), ("sat", ["sat"]), (["mon 08:00-09:00", "sun"], ["mon 08:00-09:00", "sun"])],
+    ),
 }
 FIELDS = {"system_message": "system", "schema": "format"}
 

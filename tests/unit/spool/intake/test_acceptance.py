@@ -793,3 +793,16 @@ def test_marker_of_a_stranger_is_not_claimed_with_a_drop(layout: Layout) -> None
 
     assert isinstance(accept(layout, order), Accepted)
     assert marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"), [("2030-01-01T06:00+01:00", 1_893_474_000.0), ("soon", 0.0), ("", 0.0), (["x"], 0.0)]
+)
+def test_deadline_of_a_marker_is_the_jobs(layout: Layout, by: object, expected: float) -> None:
+    file = put(layout, THREE)
+    put_marker(file, by=by)
+
+    header = accepted(layout, order_of(drop_of(file)))
+
+    assert header.by == read_header(layout.jobs / "job1").by == expected
+    assert ("by" in header.to_json()) is bool(expected)
