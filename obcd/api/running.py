@@ -88,7 +88,7 @@ def listen(where: str) -> tuple[socket.socket, str]:
         return bind_unix(Path(where.removeprefix("unix:")), _own_group())[0], where
     host, _, port = where.rpartition(":")
     listener = bind_tcp(host.strip("[]"), int(port))
-    return listener, f"{url_of(listener)}v1"
+    return listener, f"{url_of(*listener.getsockname()[:2])}v1"
 
 
 def _own_group() -> str:

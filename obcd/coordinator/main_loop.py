@@ -44,9 +44,9 @@ from obcd.coordinator.jobs.window_keeper import WindowKeeper
 from obcd.coordinator.loop_waits import TickPacing, Waker
 from obcd.coordinator.metering import counters_file
 from obcd.coordinator.metering.counters import CounterSet
+from obcd.coordinator.metering.counters_file import CountersFile
 from obcd.coordinator.notices.alarms import Alarms
 from obcd.coordinator.notices.notifier import Notifier
-from obcd.coordinator.metering.counters_file import CountersFile
 from obcd.coordinator.observer import Observer
 from obcd.coordinator.spool_setup import open_profiles, open_spool, open_to_api
 from obcd.coordinator.view import DaemonState, LiveView, ReloadView, WaitingView, WaitReason

@@ -116,7 +116,7 @@ def test_interrupted_demo_leaves_no_process_and_goes_on_where_it_was(folder: Pat
 
 
 def _size(path: Path) -> int:
-    """Return the bytes of a file, 0 where it is gone: a job's folder gets another name once its request file is read."""
+    """Return the bytes of a file, 0 where it is gone: a job's folder gets another name once it is accepted."""
     try:
         return path.stat().st_size
     except FileNotFoundError:

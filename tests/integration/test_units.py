@@ -183,7 +183,15 @@ def test_member_of_the_group_submits_and_waits(coordinator: SystemdSandbox, prof
 
 
 def test_page_is_for_members_of_the_group_and_cannot_reach_prompts(coordinator: SystemdSandbox) -> None:
-    look = ("curl", "-sS", "--max-time", "20", "--unix-socket", "/run/obcd-page/page.sock", "http://localhost/state.json")
+    look = (
+        "curl",
+        "-sS",
+        "--max-time",
+        "20",
+        "--unix-socket",
+        "/run/obcd-page/page.sock",
+        "http://localhost/state.json",
+    )
     coordinator.run("systemctl", "start", "obcd-page")
 
     def shows_the_state() -> bool:

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from obcd.core.forecasting.queue_forecast import Load, Capacity, forecast
+from obcd.core.forecasting.queue_forecast import Capacity, Load, forecast
 from obcd.core.forecasting.work_left import WorkLeft, choose_sample, estimate_work, size_of, sizes_of
 from obcd.core.scheduling.longest_first import LongestFirst, sort_sizes
 
