@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from obcd.host.supervisord.up_programs import free_ports
 from obcd.spool.folders.event_files import folder_of
 from tests.receivers import given_to, receiving, write_program, write_secret
 from tests.support import Cluster, prompts, wait_until
@@ -73,3 +74,26 @@ def test_an_event_that_is_left_over_is_sent_by_the_next_coordinator(cluster: Clu
     assert len(set(receiver.ids())) == 1
     assert "webhook at 127.0.0.1 fail" in trouble
     assert "room=1" not in trouble
+
+
+def test_a_lost_endpoint_is_notified_once_and_a_reload_switches_everything_off(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    with receiving() as receiver:
+        notify = {
+            "webhook": receiver.url,
+            "webhook_secret_file": str(write_secret(tmp_path / "secret")),
+            "endpoint_minutes": 0.001,
+        }
+        (port,) = free_ports(1)
+        coordinator = cluster.coordinate(cluster.configure([f"127.0.0.1:{port}"], notify=notify))
+        wait_until(lambda: receiver.received, what=coordinator.text)
+        wait_until(lambda: not list(folder_of(coordinator.root).iterdir()), what=coordinator.text)
+        cluster.configure([f"127.0.0.1:{port}"])
+        assert coordinator.obcd("reload").returncode == 0
+        assert not folder_of(coordinator.root).exists()
+        wait_until(lambda: "notifier" not in coordinator.status()["processes"], what=coordinator.text)
+
+    (received,) = receiver.received
+    assert received.message["type"] == "endpoint.lost"
+    assert list(received.message["data"]["endpoints"]) == [f"127.0.0.1:{port}"]

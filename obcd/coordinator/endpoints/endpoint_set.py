@@ -340,7 +340,11 @@ class Endpoints:
         """Return `{endpoint that does not serve: why, for people}`, without those that are leaving or draining."""
         serves = (EndpointState.UP, EndpointState.DRAINING)
         found = {name: self.scheduler.health(name) for name in self._members if name not in self.leaving}
-        return {name: health.reason for name, health in found.items() if health.state not in serves}
+        return {
+            name: health.probe_failure or f"it is {health.state}, and obcd status says why"
+            for name, health in found.items()
+            if health.state not in serves
+        }
 
     @property
     def in_flight(self) -> int:

@@ -39,12 +39,15 @@ class Health:
 
     Attributes:
         reason: Why it is not UP, for people.
+        probe_failure: Why it does not serve, if a control call found that, else "": `reason` may be the message of a
+            failed request, and so hold the words of a server's error, which must not leave in a notification.
         since: When the state began, monotonic seconds; faults of requests that were sent before that are out of date.
     """
 
     name: str
     state: EndpointState = EndpointState.STARTING
     reason: str = UNREACHED
+    probe_failure: str = UNREACHED
     since: float = 0.0
     retry_at: float = 0.0
     _strikes: int = 0
@@ -110,6 +113,7 @@ class Health:
             else:
                 self._is_doubted = self.state is EndpointState.SUSPECT
                 self._fall(failure, now)
+            self.probe_failure = failure
         elif self.state is EndpointState.STARTING:
             self._move(EndpointState.UP, "", now)
         elif self.state is EndpointState.DOWN and now >= self.retry_at:
@@ -147,6 +151,7 @@ class Health:
         if self.state is EndpointState.DRAINING:
             back = f"back in the configuration, {UNREACHED}" if self.reason == LEAVING else UNREACHED
             self._move(EndpointState.STARTING, back, now)
+            self.probe_failure = UNREACHED
 
     def _fall(self, reason: str, now: float) -> None:
         self._falls += 1
@@ -155,3 +160,4 @@ class Health:
 
     def _move(self, state: EndpointState, reason: str, now: float) -> None:
         self.state, self.reason, self.since, self._strikes = state, reason, now, 0
+        self.probe_failure = ""

@@ -247,3 +247,21 @@ def test_undrain_moves_nothing_that_does_not_drain() -> None:
     health.undrain(200.0)
 
     assert (health.state, health.since) == (EndpointState.SUSPECT, 100.0)
+
+
+def test_only_what_a_control_call_found_may_leave_in_a_notification() -> None:
+    assert Health("a").probe_failure
+    health = down()  # by a request, whose message may quote it
+    assert health.probe_failure == ""
+    health.on_probe("refused", 1.0)
+    assert health.probe_failure == "refused"
+    health.on_probe(None, 100.0)
+    assert (health.state, health.probe_failure) == (EndpointState.SUSPECT, "")
+    crashed = up()
+    crashed.on_answer(0.0)
+    crashed.on_fault(Harm.DOWN, "SECRET", 0.0, 1.0, is_crash=True)
+    crashed.forgive_crashes(2.0)
+    assert crashed.probe_failure == ""
+    crashed.drain(3.0)
+    crashed.undrain(4.0)
+    assert crashed.probe_failure == Health("a").probe_failure
