@@ -91,7 +91,7 @@ def test_few_lines_are_tried_and_leave_nothing_behind(cluster: Cluster) -> None:
     assert len(server.asked()) == 3
 
     # a job of another model runs, which a load would delay
-    coordinator.drop(prompts(400), name="long.jsonl", profile="other")
+    coordinator.drop(prompts(4000), name="long.jsonl", profile="other")
     wait_until(lambda: has_begun(coordinator))
     wait_until(lambda: {item["loaded"] for item in coordinator.status()["endpoints"]} == {"qwen3"})
     assert run_here(coordinator.environment, "try", file, *options).returncode == 2

@@ -120,7 +120,10 @@ def _wait_for(layout: Layout, coming: NamedJob, word: str) -> NamedJob:
             return found
         left_at = left_at or monotonic() if found is None or found.stage is not Stage.COMING else None
         if left_at is not None and monotonic() > left_at + MOST_SECONDS:
-            raise InputError(f"{coming.label} was removed from the inbox")
+            raise InputError(
+                f"{coming.label} is not in the inbox any more, and this user sees no job of it: join the daemon's "
+                "group (usermod -aG obcd NAME), or use sudo"
+            )
         time.sleep(LOOK_SECONDS)
 
 
@@ -133,7 +136,7 @@ def _print_running(layout: Layout, found: NamedJob, *, as_json: bool, follow: bo
     if found.stage is Stage.COMING:
         say(f"{found.label} is not accepted yet: obcd status says why; obcd print --follow waits for its answers")
         return
-    if not is_running(layout):
+    if not is_running(layout) and read_progress(layout, found) is None:
         say(f"no coordinator runs on {layout.root}: no answers come until one does ({START})")
     faults = 0
     with watch(layout, found) as running:

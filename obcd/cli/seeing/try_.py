@@ -77,6 +77,10 @@ slots with the jobs of others as usual. For each line it prints the request as i
 answer, and whether it fits; then how long the whole file will take if it is dropped now. The
 forecast counts what waits before it. It is often wrong by a third: five lines are few.
 
+--json has the requests in full: {file, lines, loads, tried: [{line, path, request, result, fits,
+why}], forecast: {requests, tried, seconds, alone_seconds, prompt_tokens, output_tokens, joules},
+folder}. `fits` is null where no form is required and the answer is complete.
+
 If no server has the model of the file in memory it must be loaded, which delays jobs that run
 meanwhile: then --load is needed. The answers' folder is removed, unless you --keep it.
 

@@ -79,8 +79,9 @@ class ControlFiles:
         for control in controls:
             job = self._find(control, is_coming)
             if isinstance(job, str):
-                self.waiting[control.file] = job
                 limits[control.file] = self._limit(control)
+                if limits[control.file]:  # otherwise it was in force, and goes with its job now
+                    self.waiting[control.file] = job
             elif job is not None and control.verb in WHILE_THERE:
                 in_force[control.file] = control.verb, job.id
             elif job is not None:

@@ -185,7 +185,7 @@ def test_results_are_shown_while_the_file_lies_there_and_the_job_is_not_over(ben
     bench.look()
     bench.jobs.headers.clear()
     bench.jobs.revision += 1
-    bench.look()
+    assert bench.look() == {}
     assert bench.shown == frozenset()
     assert not bench.lies(file)
 
