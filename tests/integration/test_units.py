@@ -33,7 +33,7 @@ LIMITS = {
     "obcd-page.service": 13,
     "obcd-api.service": 12,
 }
-COORDINATOR = "obcd-coordinator.service"
+COORDINATOR, METRICS = "obcd-coordinator.service", "obcd-metrics.service"
 #: Folders that systemd itself or the distribution makes.
 SYSTEM_FOLDERS = ("/run/", "/proc/", "/dev/")
 
@@ -208,6 +208,18 @@ def test_page_is_for_members_of_the_group_and_cannot_reach_prompts(coordinator: 
     coordinator.run("systemctl", "stop", "obcd-page")
     assert coordinator.run("sh", "-c", "cat /proc/net/tcp | grep -c ' 0A ' || true").stdout == listening  # no TCP
     assert not coordinator.path("/run/obcd-page").exists()
+
+
+def test_metrics_are_a_file_that_other_users_read_and_goes_with_the_unit(coordinator: SystemdSandbox) -> None:
+    path = "/run/obcd-metrics/obcd.prom"
+    coordinator.run("systemctl", "start", METRICS)
+    wait_until(coordinator.path(path).exists, what=lambda: coordinator.messages(METRICS))
+
+    said = coordinator.run("cat", path, user="eve").stdout
+    assert "obcd_up 1.0\n" in said
+    assert 'obcd_endpoint_up{endpoint="127.0.0.1:11434",gpu="0",host="localhost"} 1.0\n' in said
+    coordinator.run("systemctl", "stop", METRICS)
+    assert not coordinator.path(path).exists()
 
 
 def test_file_that_the_daemon_may_not_read_is_said_to_wait(coordinator: SystemdSandbox) -> None:
