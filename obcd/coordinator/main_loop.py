@@ -588,8 +588,7 @@ class Coordinator:
             self.history.on_recorded(entry.job, entry.counts)
             if job.counts.done >= job.header.requests:
                 complete.add(entry.job)
-        for name in complete:
-            self.jobs.end_if_complete(name)
+        self.jobs.end_if_complete(*complete)
 
     # --- housekeeping --------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ READING_ORDER = (
     "formats",
     "structured-answers",
     "operating",
+    "monitoring",
     "registering-hosts",
     "on-slurm",
     "on-ray",

@@ -309,7 +309,6 @@ class Jobs:
         backlog.may_share = not header.asks  # OpenAI's form reports the tokens of each line
         replay = outcome.replay
         self._counters.on_loaded(header.id, replay)
-        self._counters_file.keep()
         failures = dict(replay.failures)
         running = RunningJob(header, backlog, replay.counts, Rate(now), Rate(now), outcome.times, failures=failures)
         if self.controls(header.id).canceller is not None:
@@ -418,19 +417,24 @@ class Jobs:
 
     # --- going ---------------------------------------------------------------------------------------------------
 
-    def end_if_complete(self, job: str) -> None:
-        """Publish a job if every request has its result, or will get it from the clerk."""
+    def end_if_complete(self, *jobs: str) -> None:
+        """Publish those of these jobs of which every request has its result, or will get it from the clerk."""
+        for job in [job for job in jobs if self._complete(job)]:
+            self.publish(job)
+
+    def _complete(self, job: str) -> bool:
+        """Move a job to COMPLETE, if it may, so that it gets no more requests; return whether it was moved."""
         running = self.running[job]
         if running.state is JobState.COMPLETE:
-            return
+            return False
         is_cut_short = running.state is JobState.CANCELLED and not self._recorder.holds(job)
         if running.counts.done < running.header.requests and not is_cut_short:
-            return
+            return False
         running.move(JobState.COMPLETE)
         self._counters.on_complete(job, running.header.requests - running.counts.done)
         self._scheduler.remove_job(job)
         self._recorder.close_job(job)
-        self.publish(job)
+        return True
 
     def publish(self, job: str) -> None:
         """Have the clerk publish a complete job's results in the outbox.

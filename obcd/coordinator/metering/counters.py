@@ -101,7 +101,7 @@ class KeptCounters(Document):
     """What a later coordinator continues with, as in counters.json; names as in `CountersView`.
 
     Attributes:
-        records: `{job that is not published: number of records of its ledger that are counted, or `COMPLETE`}`.
+        records: {job that is not published: number of records of its ledger that are counted, or COMPLETE}
     """
 
     since: float
