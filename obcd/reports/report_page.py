@@ -1,6 +1,6 @@
 """The page of a report: one file of HTML that needs no script and nothing from elsewhere. Pure.
 
-All text passes through `obcd.markup`, which escapes it: names of jobs are chosen by people.
+All text passes through `obcd.core.markup`, which escapes it: names of jobs are chosen by people.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from obcd.clock import seconds_of
-from obcd.markup import Child, Markup, join, tag
+from obcd.core.markup import Child, Markup, join, tag
 from obcd.reports.report import Report, ReportedEnergy, ReportedJob
 from obcd.reports.svg_plot import Series, Values, draw_plot, local_time, show_number
 from obcd.spool.history.history_line import IDLE_WORDS

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from obcd.markup import Markup, tag
+from obcd.core.markup import GAP, Markup, tag
 
 #: The drawing, in its own units.
 WIDTH, HEIGHT = 760, 190
@@ -59,12 +59,12 @@ def draw_plot(
 
 
 def show_number(value: float) -> str:
-    """Return a number for people: `0.13`, `1.4`, `37`, `12 345`."""
+    """Return a number for people: `0.13`, `1.4`, `37`, `12 345` with a thin space that does not break."""
     if value and abs(value) < 1:
         return f"{value:.2g}"
     if abs(value) < 10 and value != round(value):
         return f"{value:.1f}"
-    return f"{value:,.0f}".replace(",", " ") if abs(value) < 1e15 else f"{value:.3g}"
+    return f"{value:,.0f}".replace(",", GAP) if abs(value) < 1e15 else f"{value:.3g}"
 
 
 def local_time(seconds: float, form: str = "%Y-%m-%d %H:%M") -> str:

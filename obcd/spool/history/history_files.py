@@ -13,14 +13,17 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TypeVar, cast
 
 from obcd.clock import timestamp
 from obcd.spool.folders import disk
 from obcd.spool.history.history_line import CardColumns, EndpointColumns, HistoryLine, JobColumns
+
+Columns = TypeVar("Columns", EndpointColumns, CardColumns, JobColumns)
 
 #: The folder in the root.
 FOLDER = "history"
@@ -30,6 +33,8 @@ KEEP_DAYS, DAY_SECONDS = 14, 86400.0
 _FILE = re.compile(r"(\d{4}-\d\d-\d\d)\.jsonl(\.gz)?")
 #: The beginning of a line, and of its columns.
 _TIME, _COLUMNS = re.compile(rb'\{"time":(\d{1,12}(?:\.\d{1,6})?)'), b',"endpoints":{'
+#: {type of a column: what a line of an earlier version has in it}; None for all other types
+FILLINGS: Mapping[str, object] = {"tuple[str, ...]": "", "tuple[int, ...]": 0, "tuple[float, ...]": 0.0}
 #: Where the search for a time in a file ends, and the part of a line that it reads.
 SEARCH_BYTES, MAX_START_BYTES = 2**16, 64
 
@@ -150,10 +155,13 @@ def _parse(raw: bytes, *, is_brief: bool) -> HistoryLine | None:
         raw = _cut(raw)
     try:
         line = HistoryLine.from_json(json.loads(raw))
+        if not is_brief:
+            line = replace(
+                line, endpoints=_filled(line.endpoints), cards=_filled(line.cards), active=_filled(line.active)
+            )
     except (ValueError, AttributeError, RecursionError):
         return None
-    is_even = _is_even(line.endpoints) and _is_even(line.cards) and _is_even(line.active)
-    return line if is_even and line.seconds >= 0 else None
+    return line if line.seconds >= 0 else None
 
 
 def _cut(raw: bytes) -> bytes:
@@ -162,6 +170,18 @@ def _cut(raw: bytes) -> bytes:
     return totals + b"}" if columns and raw.endswith(b"}\n") else raw
 
 
-def _is_even(columns: EndpointColumns | CardColumns | JobColumns) -> bool:
-    """Return whether all columns have the same length."""
-    return len({len(getattr(columns, name)) for name in columns.__slots__}) == 1
+def _filled(columns: Columns) -> Columns:
+    """Return columns of one length; those that a line of an earlier version does not have are filled.
+
+    Raises:
+        ValueError: If they have several lengths.
+    """
+    lengths = {name: len(getattr(columns, name)) for name in columns.__slots__}
+    most = max(lengths.values())
+    missing = [name for name, length in lengths.items() if length != most]
+    if not missing:
+        return columns
+    if any(lengths[name] for name in missing):
+        raise ValueError("columns of several lengths")
+    kinds = {field.name: str(field.type) for field in fields(columns)}
+    return replace(columns, **{name: (FILLINGS.get(kinds[name]),) * most for name in missing})

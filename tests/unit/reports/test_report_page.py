@@ -66,7 +66,7 @@ def test_page_shows_what_the_report_has(reports: tuple[Report, Report]) -> None:
 
     for text in ("notes.jsonl", "id-notes", "llama3.2", "no_json", "8.3 Wh", "H100", IDLE_WORDS["endpoint_down"]):
         assert text in on_job.text
-    for text in ("notes.jsonl", "36 000", "200 Wh", "GPU-1", "h"):
+    for text in ("notes.jsonl", "36\u202f000", "200 Wh", "GPU-1", "h"):
         assert text in on_time.text
     assert on_job.open == on_time.open == []
 
@@ -174,7 +174,7 @@ def test_plot_is_described_in_words_for_those_who_do_not_see_it() -> None:
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0.0, "0"), (0.0123, "0.012"), (1.44, "1.4"), (2.0, "2"), (36.6, "37"), (12345.0, "12 345")],
+    [(0.0, "0"), (0.0123, "0.012"), (1.44, "1.4"), (2.0, "2"), (36.6, "37"), (12345.0, "12\u202f345")],
 )
 def test_number_is_short(value: float, shown: str) -> None:
     assert show_number(value) == shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 from dataclasses import replace
@@ -127,7 +128,7 @@ def test_torn_line_is_skipped_and_the_next_one_is_whole(tmp_path: Path) -> None:
         b"[" * 100_000 + b"\n",
         b'{"time": 1e999, "seconds": 60}\n',
         b'{"time": 1795348800, "seconds": -1}\n',
-        b'{"time": 1795348800, "seconds": 60, "endpoints": {"name": ["a"], "slots": []}}\n',
+        b'{"time": 1795348800, "seconds": 60, "endpoints": {"name": ["a"], "slots": [1, 2]}}\n',
         b'{"time": 1795348800, "seconds": 60, "cards": 7}\n',
     ],
 )
@@ -137,6 +138,21 @@ def test_damaged_lines_are_skipped(tmp_path: Path, raw: bytes) -> None:
     path.write_bytes(raw + path.read_bytes() + raw)
 
     assert times(tmp_path) == [NOON]
+
+
+def test_line_of_an_earlier_version_is_filled(tmp_path: Path) -> None:
+    write_history(tmp_path, LINE)
+    path = next((tmp_path / FOLDER).iterdir())
+    document = json.loads(path.read_text("utf-8"))
+    for column in ("up_seconds", "faults", "host"):
+        del document["endpoints"][column]
+    del document["cards"]["energy_joules"], document["active"]
+    path.write_text(json.dumps(document) + "\n", "utf-8")
+
+    (line,) = read_history(tmp_path)
+
+    assert (line.endpoints.up_seconds, line.endpoints.faults, line.endpoints.host) == ((0.0, 0.0), (0, 0), ("", ""))
+    assert (line.cards.energy_joules, line.active, line.endpoints.answered) == ((None,), JobColumns(), (97, 0))
 
 
 def test_line_of_a_newer_version_is_read_without_what_is_not_known(tmp_path: Path) -> None:

@@ -10,12 +10,16 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache, lru_cache
 
 from obcd.text import one_line
 
+#: The thin space within numbers, which does not break: 12 345.
+GAP = "\u202f"
 #: Longest text of one place, in characters; a longer one is cut.
 MAX_TEXT = 300
 _VOID = frozenset({"br", "hr", "img", "input", "link", "meta"})
+_SPECIAL = re.compile("[&<>\"']")
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]*", re.ASCII)
 
 
@@ -34,12 +38,13 @@ def tag(name: str, attributes: Mapping[str, Value] | None = None, *children: Chi
 
     Args:
         attributes: A value of None or False leaves its attribute out; True writes its name alone.
-        children: Texts, which are escaped, and markup; None adds nothing.
+        children: Texts, which are escaped, and markup; None leaves a child out.
     """
-    start = f"<{_checked(name)}{''.join(_attributes(attributes or {}))}>"
+    start = f"<{_checked(name)}{''.join(_attributes(attributes)) if attributes else ''}>"
     if name in _VOID:
         return Markup(start)
-    return Markup(f"{start}{join(children)}</{name}>")
+    inner = [child if child.__class__ is Markup else _child(child) for child in children]
+    return Markup(f"{start}{''.join(inner)}</{name}>")
 
 
 def join(children: Iterable[Child]) -> Markup:
@@ -61,11 +66,24 @@ def _attributes(attributes: Mapping[str, Value]) -> Iterable[str]:
     for name, value in attributes.items():
         if value is None or value is False:
             continue
-        yield f" {_checked(name)}" if value is True else f' {_checked(name)}="{escape(str(value), MAX_VALUE)}"'
+        if value is True:
+            yield f" {_checked(name)}"
+            continue
+        text = value if isinstance(value, str) else str(value)
+        yield _usual(name, text) if len(text) < MOST_KEPT else _attribute(name, text)
 
 
 #: Longest value of an attribute, in characters: a line of a plot has several thousand.
 MAX_VALUE = 100_000
+#: Values shorter than this are kept: most of a page's attributes are the same few.
+MOST_KEPT = 40
+
+
+def _attribute(name: str, value: str) -> str:
+    return f' {_checked(name)}="{escape(value, MAX_VALUE)}"'
+
+
+_usual = lru_cache(4096)(_attribute)
 
 
 def escape(text: str, most: int = MAX_TEXT) -> Markup:
@@ -75,9 +93,12 @@ def escape(text: str, most: int = MAX_TEXT) -> Markup:
     """
     if len(text) > most:
         text = text[: most - 1] + "…"
-    return Markup(html.escape(one_line(text)))
+    if not text.isprintable():
+        text = GAP.join(map(one_line, text.split(GAP)))
+    return Markup(html.escape(text) if _SPECIAL.search(text) else text)
 
 
+@cache
 def _checked(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(f"not a name of HTML: {name!r:.40}")
