@@ -38,7 +38,7 @@ def tag(name: str, attributes: Mapping[str, Value] | None = None, *children: Chi
 
     Args:
         attributes: A value of None or False leaves its attribute out; True writes its name alone.
-        children: Texts, which are escaped, and markup; None is left out.
+        children: Texts, which are escaped, and markup; None leaves a child out.
     """
     start = f"<{_checked(name)}{''.join(_attributes(attributes or {}))}>"
     if name in _VOID:

@@ -186,8 +186,8 @@ def test_closed_status_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [
-    "/x", "/static/", "/static/page.css", "/static/../application.py", "/static/..%2fapplication.py", "//", "/state.json/",
-    "/static/\udcff", "/%00", "/static/" + "x" * 1000, "/?" + "x" * 3000, "/metrics/x",
+    "/x", "/static/", "/static/page.css", "/static/../application.py", "/static/..%2fapplication.py", "//",
+    "/state.json/", "/static/\udcff", "/%00", "/static/" + "x" * 1000, "/?" + "x" * 3000, "/metrics/x",
 ])  # fmt: skip
 def test_other_addresses_are_refused_and_not_repeated(path: str, tmp_path: Path) -> None:
     answered = ask(serve(place(tmp_path / "root", make_view(1, 1))), path)
