@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 
 from obcd.text import one_line
 
@@ -65,11 +65,24 @@ def _attributes(attributes: Mapping[str, Value]) -> Iterable[str]:
     for name, value in attributes.items():
         if value is None or value is False:
             continue
-        yield f" {_checked(name)}" if value is True else f' {_checked(name)}="{escape(str(value), MAX_VALUE)}"'
+        if value is True:
+            yield f" {_checked(name)}"
+            continue
+        text = value if isinstance(value, str) else str(value)
+        yield _usual(name, text) if len(text) < MOST_KEPT else _attribute(name, text)
 
 
 #: Longest value of an attribute, in characters: a line of a plot has several thousand.
 MAX_VALUE = 100_000
+#: Values shorter than this are kept: most of a page's attributes are the same few.
+MOST_KEPT = 40
+
+
+def _attribute(name: str, value: str) -> str:
+    return f' {_checked(name)}="{escape(value, MAX_VALUE)}"'
+
+
+_usual = lru_cache(4096)(_attribute)
 
 
 def escape(text: str, most: int = MAX_TEXT) -> Markup:

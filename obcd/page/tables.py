@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from obcd.page.markup import Child, Markup, tag
+from obcd.page.markup import Child, Markup, Value, tag
 
 
 class TableColumn(NamedTuple):
@@ -47,7 +47,7 @@ def table(columns: Sequence[TableColumn], groups: Sequence[RowGroup], labelled_b
 def _body(columns: Sequence[TableColumn], group: RowGroup) -> Markup:
     heading = None
     if group.heading is not None:
-        cell = {"colspan": len(columns), "scope": "rowgroup", "role": "rowheader"}
+        cell: dict[str, Value] = {"colspan": len(columns), "scope": "rowgroup", "role": "rowheader"}
         heading = tag("tr", {"class": "group", "role": "row"}, tag("th", cell, group.heading))
     return tag("tbody", {"role": "rowgroup"}, heading, [_row(columns, row) for row in group.rows])
 
