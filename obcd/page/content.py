@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
+from functools import lru_cache
 
 from obcd.coordinator.view import DaemonState, JobState, JobView, PublishedView, View
 from obcd.core.endpoint.health import EndpointState
@@ -23,6 +24,9 @@ from obcd.page.status_source import SeenStatus, StatusCondition
 from obcd.page.tables import RowGroup, TableColumn, TableRow, table
 from obcd.text import plural
 from obcd.users import user_name
+
+#: A directory server may be slow to say a name, and it rarely changes.
+_user_name = lru_cache(1024)(user_name)
 
 #: The most rows of jobs, of published jobs and of files, and the most sentences.
 MOST_JOBS, MOST_PUBLISHED, MOST_FILES, MOST_TROUBLES = 150, 8, 8, 12
@@ -205,7 +209,7 @@ def _job(job: JobView) -> TableRow:
     is_running = job.state == JobState.RUNNING
     return TableRow(
         (
-            [tag("bdi", {}, name), faint(f"{user_name(job.uid)}{priority}")],
+            [tag("bdi", {}, name), faint(f"{_user_name(job.uid)}{priority}")],
             [state(JOBS, job.state), tag("span", {"class": "why"}, job.trouble) if job.trouble else None],
             gauge(
                 progress(job.done - job.failed, job.failed, job.total),

@@ -40,10 +40,11 @@ def tag(name: str, attributes: Mapping[str, Value] | None = None, *children: Chi
         attributes: A value of None or False leaves its attribute out; True writes its name alone.
         children: Texts, which are escaped, and markup; None leaves a child out.
     """
-    start = f"<{_checked(name)}{''.join(_attributes(attributes or {}))}>"
+    start = f"<{_checked(name)}{''.join(_attributes(attributes)) if attributes else ''}>"
     if name in _VOID:
         return Markup(start)
-    return Markup(f"{start}{join(children)}</{name}>")
+    inner = [child if child.__class__ is Markup else _child(child) for child in children]
+    return Markup(f"{start}{''.join(inner)}</{name}>")
 
 
 def join(children: Iterable[Child]) -> Markup:

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.web, pytest.mark.timeout(400)]
 #: What the page may take: milliseconds until something is seen, bytes of the first visit.
 PAINT_LIMIT, WEIGHT_LIMIT = 300.0, 120_000
 DRAWN = "document.querySelectorAll('.u-wrap').length >= 4"
-DAY = "document.activeElement.dataset.span === 'day'"
+DAY = "document.querySelector('a[aria-current]').dataset.span + document.activeElement.dataset.span === 'dayday'"
 WAITING = "document.querySelectorAll('.tiles .value')[1].textContent"
 HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
 
