@@ -26,9 +26,9 @@ from obcd.metrics.samples import CONTENT_TYPE, exposition
 from obcd.page.content import Privacy, sections, time_of, title
 from obcd.page.document import document
 from obcd.page.markup import Markup
-from obcd.page.plots import PlotSource, Span, columns, show_plots
+from obcd.page.plots import PlotSource, PlotSpan, columns, show_plots
 from obcd.page.static_files import PREFIX, StaticFiles
-from obcd.page.status_source import Condition, Seen, StatusSource
+from obcd.page.status_source import SeenStatus, StatusCondition, StatusSource
 from obcd.serving.allowed_hosts import AllowedHosts
 from obcd.serving.door import Application, Door, is_local
 from obcd.spool.folders.layout import Layout
@@ -44,7 +44,7 @@ LEAST_PACKED = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class PageReply:
     """A reply of one moment, plain and packed, with the tag by which a browser asks whether it is still the same."""
 
     kind: str
@@ -53,7 +53,7 @@ class Reply:
     etag: str
 
     @classmethod
-    def of(cls, kind: str, text: str) -> Reply:
+    def of(cls, kind: str, text: str) -> PageReply:
         """Make a reply from its text."""
         plain = text.encode("utf-8", "backslashreplace")
         packed = gzip.compress(plain, 5, mtime=0) if len(plain) >= LEAST_PACKED else b""
@@ -75,7 +75,7 @@ class PageApplication:
         self._place, self._root = socket.gethostname(), str(layout.root)
         self._files = StaticFiles()
         #: {what a reply is: (what it was made from, the reply)}
-        self._kept: dict[tuple[str, ...], tuple[tuple[object, ...], Reply]] = {}
+        self._kept: dict[tuple[str, ...], tuple[tuple[object, ...], PageReply]] = {}
 
     def app(self, hosts: AllowedHosts) -> Application:
         """Return the application behind its door."""
@@ -96,11 +96,13 @@ class PageApplication:
         privacy = self._privacy_of(request, seen)
         points = await asyncio.to_thread(self._plots.points, span)
 
-        def make() -> Reply:
+        def make() -> PageReply:
             parts = {**sections(seen, privacy), "plots": show_plots(points, span)}
             place = f"{self._place}:{self._root}" if privacy is Privacy.NAMES else self._place
             moment = time_of(seen.since) if seen.since is not None else Markup("now")
-            return Reply.of("text/html; charset=utf-8", document(title(seen), place, parts, moment, span, self._files))
+            return PageReply.of(
+                "text/html; charset=utf-8", document(title(seen), place, parts, moment, span, self._files)
+            )
 
         return _answer(request, self._keep(("page", privacy, span), (seen, points), make))
 
@@ -109,9 +111,9 @@ class PageApplication:
         seen = await self._look()
         privacy = self._privacy_of(request, seen)
 
-        def make() -> Reply:
+        def make() -> PageReply:
             content = {"format": 1, "title": title(seen), "sections": sections(seen, privacy)}
-            return Reply.of("application/json; charset=utf-8", json.dumps(content, ensure_ascii=False))
+            return PageReply.of("application/json; charset=utf-8", json.dumps(content, ensure_ascii=False))
 
         return _answer(request, self._keep(("state", privacy), (seen,), make))
 
@@ -120,9 +122,9 @@ class PageApplication:
         span = _span_of(request)
         points = await asyncio.to_thread(self._plots.points, span)
 
-        def make() -> Reply:
+        def make() -> PageReply:
             content = {"format": 1, "span": span, "columns": columns(points)}
-            return Reply.of("application/json; charset=utf-8", json.dumps(content))
+            return PageReply.of("application/json; charset=utf-8", json.dumps(content))
 
         return _answer(request, self._keep(("history", span), (points,), make))
 
@@ -130,9 +132,9 @@ class PageApplication:
         """Answer with the metrics for Prometheus, which name no job and no user."""
         seen = await self._look()
 
-        def make() -> Reply:
-            view = seen.view if seen.condition is Condition.LIVE else None
-            return Reply.of(CONTENT_TYPE, exposition(view).decode())
+        def make() -> PageReply:
+            view = seen.view if seen.condition is StatusCondition.LIVE else None
+            return PageReply.of(CONTENT_TYPE, exposition(view).decode())
 
         return _answer(request, self._keep(("metrics",), (seen,), make))
 
@@ -141,18 +143,18 @@ class PageApplication:
         file = self._files.find(request.path_params["name"])
         if file is None:
             return await _not_found(request, None)
-        return _pack(request, Reply(file.kind, file.plain, file.packed, ""), "public, max-age=31536000, immutable")
+        return _pack(request, PageReply(file.kind, file.plain, file.packed, ""), "public, max-age=31536000, immutable")
 
-    async def _look(self) -> Seen:
+    async def _look(self) -> SeenStatus:
         return await asyncio.to_thread(self._status.look)
 
-    def _privacy_of(self, request: Request, seen: Seen) -> Privacy:
+    def _privacy_of(self, request: Request, seen: SeenStatus) -> Privacy:
         """Return what a visitor may see: names of a spool with `per_user` only by the socket of its group."""
         is_per_user = self._per_user or (seen.view is not None and seen.view.per_user)
         is_open = is_local(request.scope) or not is_per_user
         return Privacy.NAMES if self._show_names and is_open else Privacy.COUNTS
 
-    def _keep(self, key: tuple[str, ...], sources: tuple[object, ...], make: Callable[[], Reply]) -> Reply:
+    def _keep(self, key: tuple[str, ...], sources: tuple[object, ...], make: Callable[[], PageReply]) -> PageReply:
         """Return what was made from the same values, else make it."""
         known = self._kept.get(key)
         if known is not None and all(one is two for one, two in zip(known[0], sources, strict=True)):
@@ -162,14 +164,14 @@ class PageApplication:
         return reply
 
 
-def _span_of(request: Request) -> Span:
+def _span_of(request: Request) -> PlotSpan:
     try:
-        return Span(request.query_params.get("span", Span.HOUR))
+        return PlotSpan(request.query_params.get("span", PlotSpan.HOUR))
     except ValueError:
-        return Span.HOUR
+        return PlotSpan.HOUR
 
 
-def _answer(request: Request, reply: Reply) -> Response:
+def _answer(request: Request, reply: PageReply) -> Response:
     """Return a reply that the browser has to confirm each time, or that it is still the same."""
     known = [each.strip() for each in request.headers.get("if-none-match", "").split(",")]
     if reply.etag in known:
@@ -179,7 +181,7 @@ def _answer(request: Request, reply: Reply) -> Response:
     return _pack(request, reply, "no-cache")
 
 
-def _pack(request: Request, reply: Reply, caching: str) -> Response:
+def _pack(request: Request, reply: PageReply, caching: str) -> Response:
     headers = {"cache-control": caching, "vary": "accept-encoding"} | ({"etag": reply.etag} if reply.etag else {})
     if reply.packed and "gzip" in request.headers.get("accept-encoding", ""):
         return _typed(reply.packed, reply.kind, headers | {"content-encoding": "gzip"})

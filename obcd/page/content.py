@@ -1,6 +1,6 @@
 """The sections of the page, made from what was seen. Pure.
 
-    Seen ─► sections ─► {"headline": markup, "jobs": markup, …} ─► document (whole page) and state.json (what changes)
+    SeenStatus ─► sections ─► {"state": markup, "jobs": markup, …} ─► document (whole page), state.json (what changes)
 
 Shown are names, states, counts, and obcd's own sentences on hosts and endpoints. Never shown are prompts, responses and
 messages of failures, which may quote them. Without names (`Privacy.COUNTS`) nothing is shown that comes from a
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
+from functools import lru_cache
 
 from obcd.coordinator.view import DaemonState, JobState, JobView, PublishedView, View
 from obcd.core.endpoint.health import EndpointState
@@ -19,10 +20,13 @@ from obcd.page import figures
 from obcd.page.fleet import show_cards, show_endpoints
 from obcd.page.markup import Child, Markup, join, tag
 from obcd.page.signs import BAD, BUSY, GOOD, JOBS, QUIET, WARN, Sign, faint, gauge, progress, show, state
-from obcd.page.status_source import Condition, Seen
-from obcd.page.tables import Column, Group, Row, table
+from obcd.page.status_source import SeenStatus, StatusCondition
+from obcd.page.tables import RowGroup, TableColumn, TableRow, table
 from obcd.text import plural
 from obcd.users import user_name
+
+#: A directory server may be slow to say a name, and it rarely changes.
+_user_name = lru_cache(1024)(user_name)
 
 #: The most rows of jobs, of published jobs and of files, and the most sentences.
 MOST_JOBS, MOST_PUBLISHED, MOST_FILES, MOST_TROUBLES = 150, 8, 8, 12
@@ -35,7 +39,7 @@ class Privacy(StrEnum):
     COUNTS = "counts"  # no more than their numbers
 
 
-def sections(seen: Seen, privacy: Privacy) -> dict[str, Markup]:
+def sections(seen: SeenStatus, privacy: Privacy) -> dict[str, Markup]:
     """Return the sections that change, by the id of their elements; an empty one is hidden."""
     view, has_names = seen.view, privacy is Privacy.NAMES
     if view is None:
@@ -52,9 +56,9 @@ def sections(seen: Seen, privacy: Privacy) -> dict[str, Markup]:
     }
 
 
-def title(seen: Seen) -> str:
+def title(seen: SeenStatus) -> str:
     """Return the title of the browser's tab, e.g. `3 jobs, 41 %, 12 min 00 s – obcd`."""
-    if seen.condition is not Condition.LIVE or seen.view is None:
+    if seen.condition is not StatusCondition.LIVE or seen.view is None:
         return "not running – obcd"
     view = seen.view
     jobs = len(view.all_jobs)
@@ -68,19 +72,23 @@ def title(seen: Seen) -> str:
 # --- the headline ----------------------------------------------------------------------------------------------------
 
 
-def _state(seen: Seen) -> Markup:
+def _state(seen: SeenStatus) -> Markup:
     """Return the state of the coordinator, and since when it is not running."""
     sign = _sign(seen)
-    if seen.condition is Condition.LIVE and seen.view is not None:
+    if seen.condition is StatusCondition.LIVE and seen.view is not None:
         return join([show(sign), faint(f"obcd {seen.view.version}")])
     since = tag("span", {"class": "faint"}, "since ", time_of(seen.since)) if seen.since is not None else None
     return join([show(sign), since])
 
 
-def _sign(seen: Seen) -> Sign:
+def _sign(seen: SeenStatus) -> Sign:
     view = seen.view
-    if seen.condition is not Condition.LIVE or view is None:
-        return Sign("✕", "not running", BAD) if seen.condition is not Condition.CLOSED else Sign("?", "unknown", WARN)
+    if seen.condition is not StatusCondition.LIVE or view is None:
+        return (
+            Sign("✕", "not running", BAD)
+            if seen.condition is not StatusCondition.CLOSED
+            else Sign("?", "unknown", WARN)
+        )
     if view.state == DaemonState.STARTING:
         return Sign("○", "starting", BUSY)
     if view.state == DaemonState.DRAINING:
@@ -121,10 +129,10 @@ def _tile(name: str, value: str, note: str) -> Markup:
     return tag("div", {}, tag("dt", {}, name), values)
 
 
-def _troubles(seen: Seen, *, has_names: bool) -> Markup:
+def _troubles(seen: SeenStatus, *, has_names: bool) -> Markup:
     found = [*_about_the_coordinator(seen)]
     view = seen.view
-    if view is not None and seen.condition is Condition.LIVE:
+    if view is not None and seen.condition is StatusCondition.LIVE:
         found += [(Sign("▲", "trouble", BAD), text) for text in view.troubles] if has_names else []
         found += _from_counts(view, has_names=has_names)
         found += [(Sign("○", "note", QUIET), text) for text in view.notes] if has_names else []
@@ -138,16 +146,16 @@ def _troubles(seen: Seen, *, has_names: bool) -> Markup:
 
 #: {condition: what it means, and what to do}
 CONDITIONS = {
-    Condition.STOPPED: "The coordinator is not running, and no request is sent. What is below is its last state.",
-    Condition.ABSENT: "The coordinator is not running: its status file is not there.",
-    Condition.CLOSED: "The page may not read the coordinator's status: its user has to be in the daemon's group.",
-    Condition.FOREIGN: "The coordinator's status cannot be read: it may be of another version of obcd than this page.",
+    StatusCondition.STOPPED: "The coordinator is not running, and no request is sent. What is below is its last state.",
+    StatusCondition.ABSENT: "The coordinator is not running: its status file is not there.",
+    StatusCondition.CLOSED: "The page may not read the coordinator's status: its user has to be in the daemon's group.",
+    StatusCondition.FOREIGN: "The coordinator's status cannot be read: it may be from another version of obcd.",
 }
 
 
-def _about_the_coordinator(seen: Seen) -> Iterator[tuple[Sign, str]]:
+def _about_the_coordinator(seen: SeenStatus) -> Iterator[tuple[Sign, str]]:
     if text := CONDITIONS.get(seen.condition):
-        yield Sign("✕", "stopped" if seen.condition is not Condition.CLOSED else "unknown", BAD), text
+        yield Sign("✕", "stopped" if seen.condition is not StatusCondition.CLOSED else "unknown", BAD), text
 
 
 def _from_counts(view: View, *, has_names: bool) -> Iterator[tuple[Sign, str]]:
@@ -184,24 +192,24 @@ def _jobs(view: View, *, has_names: bool) -> Markup:
         return join([heading, _job_counts(view)])
     shown = view.jobs[:MOST_JOBS]
     more = len(view.all_jobs) - len(shown)
-    listed = table(JOB_COLUMNS, [Group(None, [_job(job) for job in shown])], "jobs-title")
+    listed = table(JOB_COLUMNS, [RowGroup(None, [_job(job) for job in shown])], "jobs-title")
     rest = tag("p", {"class": "faint"}, f"and {figures.count(more)} more wait behind them") if more > 0 else None
     return join([heading, listed, rest, _published(view, has_names=has_names)])
 
 
 JOB_COLUMNS = (
-    Column("Job"), Column("State"), Column("Progress", "progress"), Column("Failed"), Column("Answers/s", "num"),
-    Column("Tokens/s", "num"), Column("Time left", "num"),
+    TableColumn("Job"), TableColumn("State"), TableColumn("Progress", "progress"), TableColumn("Failed"),
+    TableColumn("Answers/s", "num"), TableColumn("Tokens/s", "num"), TableColumn("Time left", "num"),
 )  # fmt: skip
 
 
-def _job(job: JobView) -> Row:
+def _job(job: JobView) -> TableRow:
     name = f"{job.profile}/{job.name}" if job.profile else job.name
     priority = f", priority {job.priority:+d}" if job.priority and abs(job.priority) < 100 else ""
     is_running = job.state == JobState.RUNNING
-    return Row(
+    return TableRow(
         (
-            [tag("bdi", {}, name), faint(f"{user_name(job.uid)}{priority}")],
+            [tag("bdi", {}, name), faint(f"{_user_name(job.uid)}{priority}")],
             [state(JOBS, job.state), tag("span", {"class": "why"}, job.trouble) if job.trouble else None],
             gauge(
                 progress(job.done - job.failed, job.failed, job.total),
@@ -239,8 +247,8 @@ def _job_counts(view: View) -> Markup:
     for job in view.jobs:
         classes.update(job.failed_by_class)
     total, done, failed = (sum(getattr(job, name) for job in view.jobs) for name in ("total", "done", "failed"))
-    rows = [Row((state(JOBS, name), figures.count(number))) for name, number in sorted(states.items())]
-    listed = table((Column("State"), Column("Jobs", "num")), [Group(None, rows)], "jobs-title")
+    rows = [TableRow((state(JOBS, name), figures.count(number))) for name, number in sorted(states.items())]
+    listed = table((TableColumn("State"), TableColumn("Jobs", "num")), [RowGroup(None, rows)], "jobs-title")
     text = f"{figures.count(done)} of {figures.count(total)} requests have a result, {figures.count(failed)} failed"
     kinds = "; ".join(f"{figures.count(number)} {kind}" for kind, number in classes.most_common(MOST_CLASSES))
     return join([listed, tag("p", {}, text + (f": {kinds}" if kinds else "") + ".")])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from obcd.page.markup import Markup, join, tag
-from obcd.page.plots import Span
+from obcd.page.plots import PlotSpan
 from obcd.page.static_files import StaticFiles
 
 #: The labels of sections that have no heading of their own.
@@ -16,7 +16,7 @@ FOOTER = "This page can change nothing. It never shows prompts, answers or messa
 
 
 def document(
-    title: str, place: str, parts: Mapping[str, Markup], moment: Markup, span: Span, files: StaticFiles
+    title: str, place: str, parts: Mapping[str, Markup], moment: Markup, span: PlotSpan, files: StaticFiles
 ) -> Markup:
     """Return the page.
 

@@ -9,7 +9,7 @@ from obcd.hosts.record import CardReading
 from obcd.page import figures
 from obcd.page.markup import Child, Markup, join, tag
 from obcd.page.signs import BAD, ENDPOINTS, HOSTS, WARN, Sign, faint, gauge, show, state
-from obcd.page.tables import Column, Group, Row, table
+from obcd.page.tables import RowGroup, TableColumn, TableRow, table
 from obcd.text import plural
 
 #: The most rows of endpoints and of cards, and the most models and reasons that a row names.
@@ -38,14 +38,14 @@ def show_endpoints(view: View, *, has_names: bool) -> Markup:
 
 
 ENDPOINT_COLUMNS = (
-    Column("Endpoint"), Column("State"), Column("Slots in use", "progress"), Column("Tokens/s", "num"),
-    Column("Answered", "num"), Column("Faults", "num"), Column("Server"),
+    TableColumn("Endpoint"), TableColumn("State"), TableColumn("Slots in use", "progress"),
+    TableColumn("Tokens/s", "num"), TableColumn("Answered", "num"), TableColumn("Faults", "num"), TableColumn("Server"),
 )  # fmt: skip
 
 
 def _host(
     name: str, items: Sequence[EndpointView], records: Mapping[str, HostView], *, is_even: bool, has_names: bool
-) -> Group:
+) -> RowGroup:
     """Return a group of rows: the host with its sums, and with its server if all hosts have one kind; its endpoints."""
     record = next((records[item.name] for item in items if item.name in records), None)
     slots, busy = sum(item.slots for item in items), sum(item.in_flight for item in items)
@@ -55,7 +55,7 @@ def _host(
         about += _record(record, has_names=has_names)
     if is_even:
         about.append(faint(_server(items[0])))
-    return Group(about, [_endpoint(item, has_server=not is_even) for item in items])
+    return RowGroup(about, [_endpoint(item, has_server=not is_even) for item in items])
 
 
 def _record(record: HostView, *, has_names: bool) -> list[Child]:
@@ -70,10 +70,10 @@ def _record(record: HostView, *, has_names: bool) -> list[Child]:
     return found
 
 
-def _endpoint(item: EndpointView, *, has_server: bool) -> Row:
+def _endpoint(item: EndpointView, *, has_server: bool) -> TableRow:
     why = [text for text in (item.reason, *item.left_out) if text]
     used = f"{figures.count(item.in_flight)} of {figures.count(item.slots)}" + (" (auto)" if item.finds_slots else "")
-    return Row(
+    return TableRow(
         (
             [tag("bdi", {}, item.name), faint(f"GPU {figures.count(item.gpu)}")],
             [state(ENDPOINTS, item.state), [tag("span", {"class": "why"}, text) for text in why[:MOST_REASONS]]],
@@ -119,18 +119,18 @@ def show_cards(view: View) -> Markup:
         return Markup()
     readings = [card for _, card in cards]
     columns = [column for column, is_known in (
-        (Column("Card"), True),
-        (Column("Utilisation", "progress"), any(card.utilization is not None for card in readings)),
-        (Column("Memory", "progress"), any(card.memory_used_bytes is not None for card in readings)),
-        (Column("Power", "num"), any(card.power_watts is not None for card in readings)),
-        (Column("Temperature", "num"), any(card.temperature_celsius is not None for card in readings)),
-        (Column("Xid", "num"), True),
+        (TableColumn("Card"), True),
+        (TableColumn("Utilisation", "progress"), any(card.utilization is not None for card in readings)),
+        (TableColumn("Memory", "progress"), any(card.memory_used_bytes is not None for card in readings)),
+        (TableColumn("Power", "num"), any(card.power_watts is not None for card in readings)),
+        (TableColumn("Temperature", "num"), any(card.temperature_celsius is not None for card in readings)),
+        (TableColumn("Xid", "num"), True),
     ) if is_known]  # fmt: skip
     rows = [
-        Row((_card(host, card), *(_reading(card, column.name) for column in columns[1:])), f"card-{card.uuid}")
+        TableRow((_card(host, card), *(_reading(card, column.name) for column in columns[1:])), f"card-{card.uuid}")
         for host, card in cards
     ]
-    return join([tag("h2", {"id": "cards-title"}, "Cards"), table(columns, [Group(None, rows)], "cards-title")])
+    return join([tag("h2", {"id": "cards-title"}, "Cards"), table(columns, [RowGroup(None, rows)], "cards-title")])
 
 
 def _card(host: str, card: CardReading) -> Child:

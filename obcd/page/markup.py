@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 
 from obcd.text import one_line
 
@@ -38,12 +38,13 @@ def tag(name: str, attributes: Mapping[str, Value] | None = None, *children: Chi
 
     Args:
         attributes: A value of None or False leaves its attribute out; True writes its name alone.
-        children: Texts, which are escaped, and markup; None is left out.
+        children: Texts, which are escaped, and markup; None leaves a child out.
     """
-    start = f"<{_checked(name)}{''.join(_attributes(attributes or {}))}>"
+    start = f"<{_checked(name)}{''.join(_attributes(attributes)) if attributes else ''}>"
     if name in _VOID:
         return Markup(start)
-    return Markup(f"{start}{join(children)}</{name}>")
+    inner = [child if child.__class__ is Markup else _child(child) for child in children]
+    return Markup(f"{start}{''.join(inner)}</{name}>")
 
 
 def join(children: Iterable[Child]) -> Markup:
@@ -65,11 +66,24 @@ def _attributes(attributes: Mapping[str, Value]) -> Iterable[str]:
     for name, value in attributes.items():
         if value is None or value is False:
             continue
-        yield f" {_checked(name)}" if value is True else f' {_checked(name)}="{escape(str(value), MAX_VALUE)}"'
+        if value is True:
+            yield f" {_checked(name)}"
+            continue
+        text = value if isinstance(value, str) else str(value)
+        yield _usual(name, text) if len(text) < MOST_KEPT else _attribute(name, text)
 
 
 #: Longest value of an attribute, in characters: a line of a plot has several thousand.
 MAX_VALUE = 100_000
+#: Values shorter than this are kept: most of a page's attributes are the same few.
+MOST_KEPT = 40
+
+
+def _attribute(name: str, value: str) -> str:
+    return f' {_checked(name)}="{escape(value, MAX_VALUE)}"'
+
+
+_usual = lru_cache(4096)(_attribute)
 
 
 def escape(text: str, most: int = MAX_TEXT) -> Markup:

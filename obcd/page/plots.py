@@ -15,12 +15,12 @@ from pathlib import Path
 
 from obcd.page import figures
 from obcd.page.markup import Child, Markup, join, tag
-from obcd.page.tables import Column, Group, Row, table
+from obcd.page.tables import RowGroup, TableColumn, TableRow, table
 from obcd.spool.history.history_files import read_history
 from obcd.spool.history.thinning import HistoryPoint, thin
 
 
-class Span(StrEnum):
+class PlotSpan(StrEnum):
     """How much of the past the plots show."""
 
     HOUR = "hour"
@@ -38,14 +38,14 @@ class SpanFacts:
 
 
 SPANS = {
-    Span.HOUR: SpanFacts("Last hour", 3600, 60),
-    Span.DAY: SpanFacts("Last day", 86400, 600),
-    Span.FORTNIGHT: SpanFacts("Last fortnight", 14 * 86400, 7200),
+    PlotSpan.HOUR: SpanFacts("Last hour", 3600, 60),
+    PlotSpan.DAY: SpanFacts("Last day", 86400, 600),
+    PlotSpan.FORTNIGHT: SpanFacts("Last fortnight", 14 * 86400, 7200),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class PlotLine:
     """A line of a plot: the field of `HistoryPoint`, and its name for people."""
 
     field: str
@@ -58,19 +58,23 @@ class Plot:
 
     key: str
     title: str
-    lines: tuple[Line, ...]
+    lines: tuple[PlotLine, ...]
 
 
 PLOTS = (
-    Plot("answers", "Answers a second", (Line("responses", "answered"), Line("failures", "failed"))),
-    Plot("tokens", "Tokens a second", (Line("output_tokens", "generated"), Line("prompt_tokens", "read"))),
-    Plot("waiting", "Requests waiting", (Line("waiting", "waiting"),)),
-    Plot("slots", "Slots", (Line("busy", "in use"), Line("idle", "idle while prompts wait"), Line("slots", "all"))),
+    Plot("answers", "Answers a second", (PlotLine("responses", "answered"), PlotLine("failures", "failed"))),
+    Plot("tokens", "Tokens a second", (PlotLine("output_tokens", "generated"), PlotLine("prompt_tokens", "read"))),
+    Plot("waiting", "Requests waiting", (PlotLine("waiting", "waiting"),)),
+    Plot(
+        "slots",
+        "Slots",
+        (PlotLine("busy", "in use"), PlotLine("idle", "idle while prompts wait"), PlotLine("slots", "all")),
+    ),
 )
 #: Shown too where cards report it.
 CARD_PLOTS = (
-    Plot("power", "Power of all cards, in watts", (Line("power_watts", "power"),)),
-    Plot("utilization", "Utilisation of the cards, in percent", (Line("utilization", "mean"),)),
+    Plot("power", "Power of all cards, in watts", (PlotLine("power_watts", "power"),)),
+    Plot("utilization", "Utilisation of the cards, in percent", (PlotLine("utilization", "mean"),)),
 )
 #: Size of a drawing, in its own units; it is stretched to its place.
 WIDTH, HEIGHT = 600, 120
@@ -89,9 +93,9 @@ class PlotSource:
     def __init__(self, root: Path, clock: Callable[[], float] = time.time) -> None:
         self._root, self._clock = root, clock
         self._lock = threading.Lock()
-        self._points: dict[Span, tuple[int, Sequence[HistoryPoint]]] = {}
+        self._points: dict[PlotSpan, tuple[int, Sequence[HistoryPoint]]] = {}
 
-    def points(self, span: Span) -> Sequence[HistoryPoint]:
+    def points(self, span: PlotSpan) -> Sequence[HistoryPoint]:
         """Return the points of a span, the oldest first; none if the history cannot be read."""
         facts = SPANS[span]
         end = math.ceil(self._clock() / facts.width) * facts.width
@@ -142,9 +146,9 @@ def _values(points: Sequence[HistoryPoint], field: str) -> list[float | None]:
 # --- drawings --------------------------------------------------------------------------------------------------------
 
 
-def show_plots(points: Sequence[HistoryPoint], span: Span) -> Markup:
+def show_plots(points: Sequence[HistoryPoint], span: PlotSpan) -> Markup:
     """Return the section of the plots."""
-    links = tag("nav", {"aria-label": "Span of the plots", "class": "spans"}, [_link(each, span) for each in Span])
+    links = tag("nav", {"aria-label": "Span of the plots", "class": "spans"}, [_link(each, span) for each in PlotSpan])
     heading = tag("div", {"class": "bar-of-title"}, tag("h2", {"id": "plots-title"}, "History"), links)
     if not any(point.responses is not None for point in points):
         nothing = "There is no history of this time yet: the coordinator writes a line each minute."
@@ -154,7 +158,7 @@ def show_plots(points: Sequence[HistoryPoint], span: Span) -> Markup:
     return join([heading, tag("div", {"class": f"plots of-{len(plots)}"}, drawn), _table(plots, points)])
 
 
-def _link(span: Span, shown: Span) -> Markup:
+def _link(span: PlotSpan, shown: PlotSpan) -> Markup:
     current = "true" if span is shown else None
     return tag("a", {"href": f"?span={span}", "data-span": span, "aria-current": current}, SPANS[span].words)
 
@@ -221,17 +225,17 @@ def nice_top(highest: float) -> float:
 def _table(plots: Sequence[Plot], points: Sequence[HistoryPoint]) -> Markup:
     """Return the same as a table of a few rows, folded."""
     lines = [(plot, line) for plot in plots for line in plot.lines]
-    heads = [Column("Time (UTC)")] + [Column(f"{plot.title}: {line.name}", "num") for plot, line in lines]
+    heads = [TableColumn("Time (UTC)")] + [TableColumn(f"{plot.title}: {line.name}", "num") for plot, line in lines]
     size = math.ceil(len(points) / TABLE_ROWS)
     rows = [_table_row(points[start : start + size], lines) for start in range(0, len(points), size)]
     summary = tag("summary", {}, "These figures as a table")
-    listed = table(heads, [Group(None, rows)], "plots-title")
+    listed = table(heads, [RowGroup(None, rows)], "plots-title")
     return tag("details", {"class": "as-table"}, summary, listed)
 
 
-def _table_row(points: Sequence[HistoryPoint], lines: Sequence[tuple[Plot, Line]]) -> Row:
+def _table_row(points: Sequence[HistoryPoint], lines: Sequence[tuple[Plot, PlotLine]]) -> TableRow:
     cells: list[Child] = [tag("time", {"datetime": figures.machine_time(points[0].time)}, figures.hour(points[0].time))]
     for _, line in lines:
         known = [value for value in _values(points, line.field) if value is not None]
         cells.append(figures.rate(sum(known) / len(known)) if known else figures.UNKNOWN)
-    return Row(cells)
+    return TableRow(cells)

@@ -1,6 +1,6 @@
 """What is known of the coordinator now, from the files that it writes: read at most once a second, for all visitors.
 
-    status.json ─► StatusSource.look ─► Seen ─► content
+    status.json ─► StatusSource.look ─► SeenStatus ─► content
 
 Nothing is ever sent to the coordinator, so visitors cost it nothing.
 """
@@ -21,7 +21,7 @@ from obcd.spool.folders.status_file import read_status, stale_after
 FRESH_SECONDS = 1.5
 
 
-class Condition(StrEnum):
+class StatusCondition(StrEnum):
     """How far what is shown is the present."""
 
     LIVE = "live"  # the coordinator writes its status
@@ -32,7 +32,7 @@ class Condition(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenStatus:
     """What was seen at one moment.
 
     Attributes:
@@ -40,7 +40,7 @@ class Seen:
         since: When the coordinator last wrote, in Unix seconds; None if that is not known.
     """
 
-    condition: Condition
+    condition: StatusCondition
     view: View | None = None
     since: float | None = None
 
@@ -57,11 +57,11 @@ class StatusSource:
         self._layout = layout
         self._last_sign = last_sign
         self._lock = threading.Lock()
-        self._seen = Seen(Condition.ABSENT)
+        self._seen = SeenStatus(StatusCondition.ABSENT)
         self._read_at = float("-inf")
         self._last: View | None = None
 
-    def look(self) -> Seen:
+    def look(self) -> SeenStatus:
         """Return what is known now; never raises."""
         with self._lock:
             now = time.monotonic()
@@ -70,21 +70,21 @@ class StatusSource:
                 self._read_at = now
             return self._seen
 
-    def _read(self) -> Seen:
+    def _read(self) -> SeenStatus:
         try:
             view = View.from_json(read_status(self._layout))
         except PermissionError:
-            return self._gone(Condition.CLOSED)
+            return self._gone(StatusCondition.CLOSED)
         except OSError:
-            return self._gone(Condition.ABSENT)
+            return self._gone(StatusCondition.ABSENT)
         except (ValueError, RecursionError):
-            return self._gone(Condition.FOREIGN)
+            return self._gone(StatusCondition.FOREIGN)
         self._last = view
         is_live = time.time() - view.updated <= stale_after(self._layout)
-        return Seen(Condition.LIVE if is_live else Condition.STOPPED, view, view.updated)
+        return SeenStatus(StatusCondition.LIVE if is_live else StatusCondition.STOPPED, view, view.updated)
 
-    def _gone(self, condition: Condition) -> Seen:
+    def _gone(self, condition: StatusCondition) -> SeenStatus:
         """Return what is left to show: systemd removes the runtime folder when the coordinator stops."""
         if self._last is not None:
-            return Seen(condition, self._last, self._last.updated)
-        return Seen(condition, None, self._last_sign())
+            return SeenStatus(condition, self._last, self._last.updated)
+        return SeenStatus(condition, None, self._last_sign())

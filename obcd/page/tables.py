@@ -5,31 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from obcd.page.markup import Child, Markup, tag
+from obcd.page.markup import Child, Markup, Value, tag
 
 
-class Column(NamedTuple):
+class TableColumn(NamedTuple):
     """A column; its kind is `num` for figures, `progress` for bars, or "" for text."""
 
     name: str
     kind: str = ""
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """A row: its cells, the first of which names it, and the id by which it is found again."""
 
     cells: Sequence[Child]
     key: str = ""
 
 
-class Group(NamedTuple):
+class RowGroup(NamedTuple):
     """Rows that belong together, with a heading."""
 
     heading: Child
-    rows: Sequence[Row]
+    rows: Sequence[TableRow]
 
 
-def table(columns: Sequence[Column], groups: Sequence[Group], labelled_by: str) -> Markup:
+def table(columns: Sequence[TableColumn], groups: Sequence[RowGroup], labelled_by: str) -> Markup:
     """Return a table.
 
     Args:
@@ -44,15 +44,15 @@ def table(columns: Sequence[Column], groups: Sequence[Group], labelled_by: str) 
     return tag("table", {"role": "table", "aria-labelledby": labelled_by}, top, bodies)
 
 
-def _body(columns: Sequence[Column], group: Group) -> Markup:
+def _body(columns: Sequence[TableColumn], group: RowGroup) -> Markup:
     heading = None
     if group.heading is not None:
-        cell = {"colspan": len(columns), "scope": "rowgroup", "role": "rowheader"}
+        cell: dict[str, Value] = {"colspan": len(columns), "scope": "rowgroup", "role": "rowheader"}
         heading = tag("tr", {"class": "group", "role": "row"}, tag("th", cell, group.heading))
     return tag("tbody", {"role": "rowgroup"}, heading, [_row(columns, row) for row in group.rows])
 
 
-def _row(columns: Sequence[Column], row: Row) -> Markup:
+def _row(columns: Sequence[TableColumn], row: TableRow) -> Markup:
     first, *others = row.cells
     cells = [tag("th", {"scope": "row", "role": "rowheader"}, first)]
     cells += [

@@ -17,9 +17,9 @@ from obcd.metrics.samples import exposition
 from obcd.page.content import Privacy, sections, time_of, title
 from obcd.page.document import document
 from obcd.page.markup import Markup
-from obcd.page.plots import Span, columns, show_plots
+from obcd.page.plots import PlotSpan, columns, show_plots
 from obcd.page.static_files import StaticFiles
-from obcd.page.status_source import Condition, Seen
+from obcd.page.status_source import SeenStatus, StatusCondition
 from obcd.spool.history.thinning import HistoryPoint
 from tests.unit.page.made import make_history, make_view
 
@@ -79,9 +79,11 @@ def check(chance: random.Random) -> bool:
     try:
         view = View.from_json(mutate(chance, chance.randint(1, 12)))
     except ValueError:
-        seen = Seen(Condition.FOREIGN)
+        seen = SeenStatus(StatusCondition.FOREIGN)
     else:
-        seen = Seen(chance.choice([Condition.LIVE, Condition.LIVE, Condition.STOPPED]), view, view.updated)
+        seen = SeenStatus(
+            chance.choice([StatusCondition.LIVE, StatusCondition.LIVE, StatusCondition.STOPPED]), view, view.updated
+        )
         if chance.random() < 0.1:
             exposition(view).decode()
     rest = OWN.sub("", "".join(sections(seen, chance.choice(list(Privacy))).values()))
@@ -111,9 +113,9 @@ def test_half_a_million_hostile_states_become_text(half: int) -> None:
 
 @given(st.lists(st.sampled_from(HOSTILE), min_size=4, max_size=4))
 def test_whole_page_with_hostile_texts_has_no_markup_but_ours(texts: list[str]) -> None:
-    parts = {**sections(Seen(Condition.ABSENT, None, 1.0), Privacy.NAMES), "plots": Markup()}
+    parts = {**sections(SeenStatus(StatusCondition.ABSENT, None, 1.0), Privacy.NAMES), "plots": Markup()}
 
-    page = document(texts[0], texts[1], parts, time_of(1e300), Span.DAY, FILES)
+    page = document(texts[0], texts[1], parts, time_of(1e300), PlotSpan.DAY, FILES)
 
     assert {name: page.count(name) for name in AROUND} == AROUND
     for hostile in filter(lambda text: text != "<" and "<" in text, texts):
@@ -141,7 +143,7 @@ numbers = st.none() | st.floats() | st.sampled_from([1e300, -1.0, 0.0, 10.0**15]
     )
 )
 def test_odd_points_are_drawn_inside_the_plots(points: list[HistoryPoint]) -> None:
-    drawn = show_plots(points, Span.HOUR)
+    drawn = show_plots(points, PlotSpan.HOUR)
 
     assert "<" not in OWN.sub("", re.sub(r"</?(a|b)( [^<>]*)?>", "", drawn))
     assert "nan" not in drawn

@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.web, pytest.mark.timeout(400)]
 #: What the page may take: milliseconds until something is seen, bytes of the first visit.
 PAINT_LIMIT, WEIGHT_LIMIT = 300.0, 120_000
 DRAWN = "document.querySelectorAll('.u-wrap').length >= 4"
+DAY = "document.querySelector('a[aria-current]').dataset.span + document.activeElement.dataset.span === 'dayday'"
 WAITING = "document.querySelectorAll('.tiles .value')[1].textContent"
 HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
 
@@ -38,9 +39,8 @@ class Site:
         self._turn.start()
         command = [sys.executable, "-m", "obcd", "page", "--root", str(root), "--port", "0"]
         self._log = root / "page.log"
-        self._process = subprocess.Popen(
-            command, stderr=self._log.open("wb"), env={**os.environ, "PYTHONPATH": str(SOURCES)}
-        )
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(command, stderr=log, env={**os.environ, "PYTHONPATH": str(SOURCES)})
         wait_until(lambda: "page.sock" in self._log.read_text(), timeout=90, what="the page says its address")
         self.url = re.findall(r"http://\S+", self._log.read_text())[0]
 
@@ -118,7 +118,7 @@ def found(sites: dict[str, str]) -> dict[str, Found]:
         Visit(url=small, name="renewal", actions=renewal),
         Visit(url=small, name="keys", actions=keys),
         Visit(url=small, name="spans", axe=True, actions=[
-            drawn, ("click", "a[data-span=day]"), ("wait", "location.search === '?span=day'"), drawn,
+            drawn, ("click", "a[data-span=day]"), ("wait", f"location.search === '?span=day' && {DAY} && {DRAWN}"),
             ("run", "document.querySelector('a[aria-current]').dataset.span + document.activeElement.dataset.span"),
         ]),
         Visit(url=small, name="offline", actions=[
