@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import click
@@ -107,6 +109,31 @@ def one_delimiter(given: str) -> str:
     return delimiter
 
 
+@contextlib.contextmanager
+def ending_cleanly() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that no partial file is left, and then the process.
+
+    The process ends by the signal, as if it had not been caught: timeout(1) and systemd expect that.
+    """
+    caught: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        caught.append(number)
+        if len(caught) == 1:  # timeout(1) sends its signal twice; the second must not interrupt the cleanup
+            raise KeyboardInterrupt
+
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in numbers:  # not those that nohup(1) makes this process ignore
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+        if caught:
+            os.kill(os.getpid(), caught[0])
+
+
 def is_terminal() -> bool:
     """Return whether a person watches: both streams are a terminal (a closed stream is None)."""
     return all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
@@ -121,6 +148,25 @@ def say(text: str) -> None:
     """Write a line for a person to stderr; a closed stderr does not end the run."""
     with contextlib.suppress(OSError):
         click.echo(text, err=True)
+
+
+def write_text(text: str) -> None:
+    """Write text to standard output so that every terminal can show it.
+
+    Characters that its encoding lacks are escaped. Control characters in an answer could rewrite a terminal's screen
+    or title (CWE-150): they are escaped on a terminal, and unchanged in a pipe or file.
+    """
+    out = sys.stdout
+    if out.isatty():
+        text = "".join(
+            char if char in "\n\t" or unicodedata.category(char) != "Cc" else _escaped(char) for char in text
+        )
+    encoding = out.encoding or "utf-8"
+    out.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def _escaped(char: str) -> str:
+    return f"\\x{ord(char):02x}"
 
 
 def describe_slots(slots: int | None) -> str:

@@ -43,6 +43,7 @@ COMMANDS = {
     "submit": CommandPlace(
         "obcd.cli.jobs.submit:submit", "drop prompt files into the inbox; FILE - is standard input."
     ),
+    "try": CommandPlace("obcd.cli.seeing.try_:try_lines", "answer a few lines of a file, and forecast the whole file."),
     "status": CommandPlace("obcd.cli.jobs.status:status", "show jobs, endpoints, and waiting files with the reason."),
     "cancel": CommandPlace(
         "obcd.cli.jobs.control:cancel", "end jobs now: publish their results; the rest can be retried."
@@ -63,6 +64,7 @@ COMMANDS = {
     "serve-gpu": CommandPlace("obcd.cli.host.serve_gpu:serve_gpu", "run the Ollama server of GPU N."),
     "host-watch": CommandPlace("obcd.cli.host.watch:host_watch", ""),
     "host-register": CommandPlace("obcd.cli.host.register:host_register", ""),
+    "metrics": CommandPlace("obcd.cli.seeing.metrics:metrics", "print metrics for Prometheus or node_exporter."),
     "check": CommandPlace("obcd.cli.daemon.check:check", "check configuration, installation, [host] and endpoints."),
     "bench": CommandPlace("obcd.cli.measure.bench:bench", "measure how many requests in flight are best."),
     "burn-in": CommandPlace("obcd.cli.measure.burn_in:burn_in", "load all cards fully and find the one that differs."),

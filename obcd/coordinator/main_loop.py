@@ -13,7 +13,7 @@ import logging
 import os
 import struct
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -26,12 +26,14 @@ from obcd.coordinator.disk_watch import DiskWatch
 from obcd.coordinator.endpoints.changes import compare, describe
 from obcd.coordinator.endpoints.endpoint_set import AttemptFailed, Endpoints, RequestAnswered, RequestEvent
 from obcd.coordinator.endpoints.host_registry import HostRegistry
+from obcd.coordinator.endpoints.local_cards import default_folders, read_cards
 from obcd.coordinator.endpoints.state_messages import describe_shortage
 from obcd.coordinator.history.minutes import HistoryWriter
 from obcd.coordinator.inbox_watch import InboxWatch
 from obcd.coordinator.intake.control_files import ControlFiles
 from obcd.coordinator.intake.drop_intake import DropIntake
 from obcd.coordinator.jobs.job_lifecycle import Jobs
+from obcd.coordinator.jobs.previews import Previews
 from obcd.coordinator.jobs.progress_folders import ProgressFolders
 from obcd.coordinator.jobs.recorder import Entry, Recorder
 from obcd.coordinator.jobs.retention_sweeps import Sweeper
@@ -40,7 +42,7 @@ from obcd.coordinator.loop_waits import TickPacing, Waker
 from obcd.coordinator.metering.counters import CounterSet
 from obcd.coordinator.observer import Observer
 from obcd.coordinator.spool_setup import open_profiles, open_spool
-from obcd.coordinator.view import DaemonState, LiveView, ReloadView, WaitingView
+from obcd.coordinator.view import DaemonState, LiveView, ReloadView, WaitingView, WaitReason
 from obcd.core.answer.counts import Counts
 from obcd.core.answer.record_codec import encode
 from obcd.core.endpoint.faults import Fault, Remedy, model_missing, weights_missing
@@ -49,6 +51,7 @@ from obcd.core.scheduling.leases import Lease
 from obcd.core.scheduling.missing_models import MissingModel
 from obcd.core.scheduling.scheduler import Scheduler
 from obcd.errors import InputError
+from obcd.hosts.record import CardReading
 from obcd.spool.folders.layout import Layout, SpoolLock
 from obcd.spool.folders.mounts import LOCAL_ROOT, Mount, doubt_root, read_mount
 from obcd.spool.inbox.arrivals import Key
@@ -132,7 +135,10 @@ class Coordinator:
             counts=takes_drops,
         )
         self._intake = DropIntake(settings, layout, self._intake_clerks, self.jobs.job_index)
-        self._control_files = ControlFiles(layout, self.jobs, self._outbox_clerks)
+        self._previews = Previews(layout, self.jobs.running, self._progress_folders)
+        self._control_files = ControlFiles(layout, self.jobs, self._outbox_clerks, self._previews.show)
+        #: The readings of the cards of this machine.
+        self._cards: tuple[CardReading, ...] = ()
         #: The mount of the root, None if it cannot be determined.
         self._mount: Mount | None = None
         self._housekeeping_at = 0.0
@@ -201,6 +207,7 @@ class Coordinator:
         for clerks in self._clerks:
             clerks.stop()
         self._sweeper.stop()
+        self._previews.stop()
         self._inbox_watch.stop()
         self._recorder.stop(5.0)
         self._disk_watch.stop()
@@ -273,15 +280,13 @@ class Coordinator:
             hosts=self._hosts.views,
             pulls=self.endpoints.fetcher.views(),
             settling=tuple(printable(key.name) for key in self._intake.settling[:MOST_SETTLING]),
-            waiting=tuple(
-                WaitingView(file=printable(f"{key.profile}/{key.name}" if key.profile else key.name), why=why)
-                for key, why in self._waiting().items()
-            ),
+            waiting=tuple(self._waiting_views()),
             rejected=tuple(self._intake.rejected),
             published=tuple(item.view() for item in self.jobs.published),
             requests_waiting=max(0, self.jobs.requests_left(unfinished) - self.endpoints.in_flight),
             free_bytes=self._disk_watch.free_bytes,
             min_free_bytes=self._disk_watch.min_free_bytes,
+            cards=self._cards,
             counters=self.counters.view(),
             processes={
                 **self.endpoints.pool.pids(),
@@ -303,6 +308,13 @@ class Coordinator:
     def _waiting(self) -> dict[Key, str]:
         """Return the files of the inbox that are not accepted or have no effect, and why."""
         return {**self._intake.waiting, **self._control_files.waiting}
+
+    def _waiting_views(self) -> Iterator[WaitingView]:
+        controls = self._control_files.waiting
+        for key, why in self._waiting().items():
+            file = printable(f"{key.profile}/{key.name}" if key.profile else key.name)
+            reason = WaitReason.CONTROL if key in controls else self._intake.wait_reason(key)
+            yield WaitingView(file=file, why=why, reason=reason)
 
     def _obstacle(self) -> str:
         """Return why no request can be sent at present, whatever the job; "" when one can."""
@@ -343,7 +355,7 @@ class Coordinator:
     def wait(self, seconds: float) -> None:
         """Sleep until something happens, at most this long."""
         clerks = (*self._intake_clerks.filenos(), *self._outbox_clerks.filenos())
-        descriptors = {*self.endpoints.pool.channels, *clerks, *self._hosts.filenos()}
+        descriptors = {*self.endpoints.pool.channels, *clerks, *self._hosts.filenos(), *self._previews.filenos()}
         self._pacing.wait()
         self._readable = self._waker.sleep(descriptors, seconds)
 
@@ -396,6 +408,8 @@ class Coordinator:
         for shown in self.jobs.tick(now):
             self._intake.wake_held()
             self._observer.on_published(shown.job, shown.folder)
+            if shown.is_trial:
+                self._sweeper.on_trial(now)
 
     def _look_at_hosts(self, now: float) -> None:
         """Take the endpoints in that hosts have registered, and let those go whose hosts are gone."""
@@ -419,6 +433,7 @@ class Coordinator:
         """Show the progress of jobs, and why files wait, in the outbox."""
         running = self.jobs.running.values()
         self._progress_folders.show(running, self._waiting, now, self._obstacle)
+        self._previews.tick(now, self._readable, has_room=not self._disk_watch.trouble)
 
     def _keep_house(self, now: float) -> None:
         """Probe endpoints; every HOUSEKEEPING_SECONDS, do the steps that are not needed in each tick."""
@@ -429,12 +444,14 @@ class Coordinator:
         self._look_at_inbox()
         if self._takes_drops:
             self._sweeper.tick(now)
+            self._cards = read_cards(default_folders(self.layout.runtime))
         self.endpoints.fetch(self.settings, now)
         self._fail_unservable(now)
         self._record(self.endpoints.replace_frozen(now), now)
         self.jobs.give_up_taken_away()
         for clerks in self._clerks:
             clerks.replace_stopped()
+        self._previews.replace_stopped()
         if self.jobs.lack_of_room and not self.endpoints.in_flight and not self._recorder.pending:
             self._disk_watch.throw_off()  # no result needs the ballast any more
         self.jobs.publish_again()
@@ -451,7 +468,12 @@ class Coordinator:
             wanted.append(max(now, self._intake.next_scan()))
             if self._inbox_watch.has_news:
                 wanted.append(max(now, self._news_at))
-        coming = (self.endpoints.pool.next_restart(), self.scheduler.next_due(now), self._hosts.next_due())
+        coming = (
+            self.endpoints.pool.next_restart(),
+            self.scheduler.next_due(now),
+            self._hosts.next_due(),
+            self._previews.next_due(),
+        )
         wanted += [max(now, at) for at in coming if at is not None]
         return min(wanted) - now
 

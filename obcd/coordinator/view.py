@@ -41,6 +41,16 @@ class JobState(StrEnum):
     QUARANTINED = "QUARANTINED"  # set aside, because it crashed the coordinator repeatedly
 
 
+class WaitReason(StrEnum):
+    """Why a file of the inbox is not accepted, or has no effect."""
+
+    FILE = "file"  # the file itself: its name, its type, its permissions
+    PROFILE = "profile"  # its profile is no longer in the configuration
+    LIMIT = "limit"  # its submitter has as much in work as the limits of [spool] allow
+    DISK = "disk"  # there is too little free space
+    CONTROL = "control"  # it is a control file of no effect
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobView(Document):
     """A job that is not published.
@@ -122,6 +132,8 @@ class EndpointView(Document):
         reason: Why it is not UP, for people.
         version: The version of Ollama, "" while it has not been reached.
         models: Canonical names of its models, sorted.
+        loaded, loaded_num_ctx: The model of its last requests, e.g. `llama3.2`, which the server keeps in memory, and
+            the context length; "" and 0 before the first one.
         answered, faults: Number of attempts with a response and with a fault, counted from the start.
         prompt_tokens, output_tokens: Tokens of its responses, counted from the start.
         tokens_per_second: The present rate.
@@ -146,6 +158,8 @@ class EndpointView(Document):
     left_out: tuple[str, ...] = ()
     host: str = ""
     digests: Mapping[str, str] = field(default_factory=dict)
+    loaded: str = ""
+    loaded_num_ctx: int = 0
     prompt_tokens: int = 0
     output_tokens: int = 0
 
@@ -191,7 +205,7 @@ class WaitingView(Document):
     """A file of the inbox, as `profile/name`, that is not accepted or has no effect, and why.
 
     Attributes:
-        reason: The kind of the reason, for machines.
+        reason: A `WaitReason`.
     """
 
     file: str
@@ -263,6 +277,7 @@ class View(Document):
         requests_waiting: Requests without a result that are not in flight, of all jobs that are not paused.
         free_bytes, min_free_bytes: Free space on the filesystem of the root, and the space below which obcd pauses;
             None while it is not known.
+        cards: The readings of the cards of the coordinator's machine, if servers of obcd run there.
         counters: What metrics show as counters.
     """
 
@@ -294,6 +309,7 @@ class View(Document):
     requests_waiting: int = 0
     free_bytes: int | None = None
     min_free_bytes: int | None = None
+    cards: tuple[CardReading, ...] = ()
     counters: CountersView = field(default_factory=CountersView)
 
     @property

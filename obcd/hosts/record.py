@@ -165,11 +165,8 @@ def encode_record(record: HostRecord) -> bytes:
     return raw
 
 
-def parse_record(raw: bytes, *, with_cards: bool = True) -> HostRecord:
+def parse_record(raw: bytes) -> HostRecord:
     """Read the content of a record's file; time and memory are linear in its size.
-
-    Args:
-        with_cards: Whether the cards are read, which are only for people.
 
     Raises:
         ValueError: If it is not a valid record; the message is the reason.
@@ -183,8 +180,6 @@ def parse_record(raw: bytes, *, with_cards: bool = True) -> HostRecord:
     number = document.get("format") if isinstance(document, dict) else None
     if type(number) is int and number > RECORD_FORMAT:
         raise ValueError("its format is that of a newer obcd: update obcd on the coordinator's machine")
-    if not with_cards and isinstance(document, dict):
-        document.pop("cards", None)
     try:
         record = HostRecord.from_json(document)
     except RecursionError:  # a fault quotes the value, which may be nested as deep as JSON may be

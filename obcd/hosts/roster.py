@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from obcd.config.endpoints import Endpoint
-from obcd.hosts.record import HostRecord, HostState, RegisteredEndpoint, endpoint_of
+from obcd.hosts.record import CardReading, HostRecord, HostState, RegisteredEndpoint, endpoint_of
 from obcd.hosts.scan import OwnedRecord, RefusedRecord, Scan
 from obcd.text import duration, plural
 
@@ -76,6 +76,7 @@ class HostStanding:
         endpoints: The names of the endpoints that are used.
         seconds_left: Until its allocation ends; None: it has no end.
         why: Why the host, or some of its endpoints, are not used; "" if all are.
+        cards: What its cards report; none while it is silent.
     """
 
     name: str
@@ -86,6 +87,7 @@ class HostStanding:
     endpoints: tuple[str, ...] = ()
     seconds_left: float | None = None
     why: str = ""
+    cards: tuple[CardReading, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -381,6 +383,7 @@ class Roster:
             endpoints=tuple(key for key in host.endpoints if key in self._used and self._used[key].host == name),
             seconds_left=None if host.ends_at is None else max(0.0, host.ends_at - now),
             why="; ".join(text for text in (host.refusal, why, *unused[:1], _more(unused)) if text),
+            cards=host.record.cards if host.is_alive and not self._phase(host) else (),
         )
 
 

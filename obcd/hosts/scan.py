@@ -75,13 +75,11 @@ class Scanner:
 
     Args:
         trusted: The user ids whose records count.
-        with_cards: Whether the cards in the records are read.
     """
 
-    def __init__(self, folder: Path, trusted: frozenset[int], *, with_cards: bool = True) -> None:
+    def __init__(self, folder: Path, trusted: frozenset[int]) -> None:
         self._folder = folder
         self._trusted = trusted
-        self._with_cards = with_cards
         #: {name: (the bytes of its file, its owner, what they mean)} of the records that count
         self._known: dict[str, tuple[bytes, int, OwnedRecord]] = {}
 
@@ -131,7 +129,7 @@ class Scanner:
         if known is not None and known[:2] == (raw, uid):
             return known[2]
         try:
-            item = OwnedRecord(parse_trusted(raw, name, uid, with_cards=self._with_cards), uid)
+            item = OwnedRecord(parse_trusted(raw, name, uid), uid)
         except UntrustedError as error:
             return RefusedRecord(str(error), uid)
         self._known[name] = raw, uid, item

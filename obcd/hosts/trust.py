@@ -88,18 +88,17 @@ def read_trusted(folder: int, name: str, trusted: Collection[int]) -> tuple[byte
         os.close(descriptor)
 
 
-def parse_trusted(raw: bytes, name: str, uid: int, *, with_cards: bool = True) -> HostRecord:
+def parse_trusted(raw: bytes, name: str, uid: int) -> HostRecord:
     """Read the content of a record's file.
 
     Args:
         name: The file's name without `.json`: a copy under another name does not count.
-        with_cards: As in `parse_record`.
 
     Raises:
         UntrustedError: If it is not a valid record.
     """
     try:
-        record = parse_record(raw, with_cards=with_cards)
+        record = parse_record(raw)
     except ValueError as error:
         raise UntrustedError(str(error), uid) from None
     if record.id != name:

@@ -27,6 +27,7 @@ UNITS = (
     "obcd-load.timer",
     "obcd-load@.service",
     "obcd-load@.timer",
+    "obcd-metrics.service",
 )
 UNIT_FOLDER = "/etc/systemd/system"
 SYSUSERS = "/etc/sysusers.d/obcd.conf"

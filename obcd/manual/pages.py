@@ -14,6 +14,7 @@ READING_ORDER = (
     "dropping-files",
     "formats",
     "structured-answers",
+    "from-python",
     "operating",
     "registering-hosts",
     "on-slurm",

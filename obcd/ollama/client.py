@@ -63,7 +63,7 @@ def encode_body(document: Mapping[str, object]) -> bytes:
 
 def ask(transport: Transport, request: Request, settings: JobSettings) -> ModelAnswer | Fault:
     """Send one request and wait for the answer; the caller of `transport.abort` enforces the time limits."""
-    body = _for_server(request_body(request, settings))
+    body = body_for_server(request_body(request, settings))
     started = monotonic()
     reply = exchange(transport, encode_body(body), request.kind)
     if isinstance(reply, Fault):
@@ -79,7 +79,7 @@ def ask(transport: Transport, request: Request, settings: JobSettings) -> ModelA
     return _find_lack(document, answer, request, settings) or answer
 
 
-def _for_server(body: RequestBody) -> RequestBody:
+def body_for_server(body: RequestBody) -> RequestBody:
     """Return a body whose schema is one that the server can make a grammar of, and that never ends the server."""
     form = body.get("format")
     if not isinstance(form, Mapping):

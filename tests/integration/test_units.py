@@ -24,7 +24,13 @@ pytestmark = pytest.mark.integration
 #: The first systemd whose `systemd-analyze` scores units without a running one.
 OFFLINE_SYSTEMD = 250
 #: {unit: the worst score it may have, times ten}; limits of ours, and for the loads what they reached.
-LIMITS = {"obcd-coordinator.service": 12, "obcd-host.service": 18, "obcd-load.service": 8, "obcd-load@.service": 8}
+LIMITS = {
+    "obcd-coordinator.service": 12,
+    "obcd-host.service": 18,
+    "obcd-load.service": 8,
+    "obcd-load@.service": 8,
+    "obcd-metrics.service": 8,
+}
 COORDINATOR = "obcd-coordinator.service"
 #: Folders that systemd itself or the distribution makes.
 SYSTEM_FOLDERS = ("/run/", "/proc/", "/dev/")

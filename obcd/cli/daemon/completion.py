@@ -186,6 +186,14 @@ def _published(place: _Place, incomplete: str) -> list[CompletionItem]:
     return _fitting((str(path.parent.relative_to(home)) for path, home in newest), incomplete)
 
 
+def _folders_and_jobs(place: _Place, incomplete: str) -> list[CompletionItem]:
+    """Return the folders that begin so, and the jobs that are not published."""
+    jobs: list[CompletionItem] = []
+    with contextlib.suppress(OSError, ValueError):  # no coordinator runs
+        jobs = _unfinished(*JobState)(place, incomplete)
+    return [*jobs, *_folders(place, incomplete)]
+
+
 def _files(_: _Place, incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(incomplete, type="file")]
 
@@ -204,7 +212,10 @@ ARGUMENT_WORDS: dict[str, Words] = {
     "pause": _unfinished(*_going),
     "resume": _unfinished(*_still),
     "priority": _unfinished(*_going, *_still),
+    "try": _files,
+    "status": _unfinished(*JobState),
     "retry": _published,
+    "print": _folders_and_jobs,
     "bench": _endpoints,
     "burn-in": _endpoints,
     "prepare": _files,

@@ -27,6 +27,8 @@ file into the folder in which notes.jsonl was dropped; the file may be empty:
   notes.jsonl.resume        ends the pause
   notes.jsonl.priority-10   from -100 to 100, higher first, among your own jobs;
                             the daemon's user sets it among the jobs of all users
+  notes.jsonl.show          the results so far are in outbox/notes.partial/ as long as
+                            this file is there (obcd print --follow)
 If a file is not obeyed, notes.jsonl.cancel.waiting/why.txt in the outbox says why.
 
 \b

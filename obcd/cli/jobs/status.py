@@ -11,13 +11,15 @@ from obcd.cli.common import (
     START,
     config_option,
     find_layout_anyway,
+    find_view,
     is_running,
     is_terminal,
     read_status,
     root_option,
 )
 from obcd.coordinator.view import View
-from obcd.errors import ExitCode, InputError
+from obcd.errors import ExitCode, InputError, UsageError
+from obcd.results.running.job_report import describe_job
 from obcd.spool.folders.layout import Layout
 
 EPILOG = """\b
@@ -25,6 +27,11 @@ Examples:
   obcd status
   obcd status --watch
   obcd status --json | jq '.jobs[] | {name, done, total, eta_seconds}'
+  obcd status notes.jsonl
+
+With JOB, the name or the id of a job as for obcd cancel: its progress, and its failures by
+class with the first message of each. Before it is published only the daemon's user and root
+see messages, because they may quote a prompt, and its submitter while obcd print --follow runs.
 
 \b
 States of an endpoint (each move is a line in the journal):
@@ -48,13 +55,21 @@ In the column "in flight", "auto" means that obcd finds the number of slots by m
 
 
 @click.command(epilog=EPILOG)
+@click.argument("job", required=False)
 @click.option("--json", "as_json", is_flag=True, help="print the snapshot as JSON, for machines")
 @click.option("--watch", is_flag=True, help="update the display until Ctrl-C")
 @config_option
 @root_option
-def status(as_json: bool, watch: bool, config: str | None, root: str | None) -> int:
+def status(job: str | None, as_json: bool, watch: bool, config: str | None, root: str | None) -> int:
     """show jobs, endpoints, and waiting files with the reason."""
     layout, fault = find_layout_anyway(config, root)
+    if job is not None:
+        if watch:
+            raise UsageError("--watch shows all jobs: give no JOB, or obcd print --follow JOB")
+        view = find_view(layout) if is_running(layout) else None
+        report = describe_job(layout, view, job)
+        click.echo(json.dumps(report.to_json()) if as_json else report.text(), nl=as_json)
+        return ExitCode.DONE
     if fault is not None and not is_running(layout):
         raise fault
     if as_json:

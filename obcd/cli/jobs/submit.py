@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import select
-import signal
 import stat
 import sys
 import time
@@ -21,6 +20,7 @@ from obcd.cli.common import (
     START,
     check_profile,
     config_option,
+    ending_cleanly,
     find_layout,
     is_running,
     is_watched,
@@ -158,33 +158,8 @@ def submit(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's desi
         files=files, staging=staging, profile=profile, name=expand_name(name, wall()), once=once, lock=lock,
         quiet=quiet, settings=settings, layout=layout,
     )  # fmt: skip
-    with _ending_cleanly():
+    with ending_cleanly():
         return _run(load, timeout, wait=wait)
-
-
-@contextlib.contextmanager
-def _ending_cleanly() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that no partial file is left, and then the process.
-
-    The process ends by the signal, as if it had not been caught: timeout(1) and systemd expect that.
-    """
-    caught: list[int] = []
-
-    def end(number: int, _: object) -> None:
-        caught.append(number)
-        if len(caught) == 1:  # timeout(1) sends its signal twice; the second must not interrupt the cleanup
-            raise KeyboardInterrupt
-
-    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
-    for number in numbers:  # not those that nohup(1) makes this process ignore
-        signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
-        if caught:
-            os.kill(os.getpid(), caught[0])
 
 
 def _run(load: _Load, timeout: float | None, *, wait: bool) -> int:

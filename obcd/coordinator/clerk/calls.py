@@ -22,7 +22,7 @@ from obcd.spool.intake.reading import AcceptOrder
 from obcd.spool.intake.recovery import LoadedJob, Recovery
 from obcd.spool.job import crash_count
 from obcd.spool.job.job_folder import JobHeader
-from obcd.spool.outbox import publication, retention
+from obcd.spool.outbox import preview, publication, retention
 from obcd.spool.outbox.publication import EndpointFacts
 from obcd.spool.outbox.retention import Swept
 
@@ -241,6 +241,40 @@ class Release(ClerkCall[None]):
         crash_count.release(layout.jobs / self.job)
 
 
+@dataclass(frozen=True, slots=True)
+class ExtendPreview(ClerkCall[bool]):
+    """Add recorded results to the preview of a running job.
+
+    Attributes:
+        partial: The job's progress folder.
+        done: The number of requests whose results are recorded.
+    """
+
+    header: JobHeader
+    partial: Path
+    done: int
+
+    def run(self, layout: Layout) -> bool:
+        """See `preview.extend`."""
+        return preview.extend(layout, self.header.id, self.header.uid, self.partial, self.done)
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetPreview(ClerkCall[None]):
+    """Close the files of a job's preview, and remove it.
+
+    Attributes:
+        partial: The job's progress folder; None if that is removed in any case.
+    """
+
+    job: str
+    partial: Path | None
+
+    def run(self, layout: Layout) -> None:
+        """See `preview.forget`."""
+        preview.forget(layout, self.job, self.partial)
+
+
 # --- the outbox ------------------------------------------------------------------------------------------------------
 
 
@@ -250,10 +284,12 @@ class Sweep(ClerkCall[Swept]):
 
     Attributes:
         before: Unix seconds; folders that were published earlier are deleted.
+        trials_before: The same for trials whose folders are not kept.
     """
 
     before: float
+    trials_before: float = 0.0
 
     def run(self, layout: Layout) -> Swept:
         """See `retention.sweep`."""
-        return retention.sweep(layout, self.before)
+        return retention.sweep(layout, self.before, self.trials_before)

@@ -327,7 +327,7 @@ class Endpoints:
 
     def _view(self, item: Endpoint, left_out: Sequence[str], now: float) -> EndpointView:
         name, scheduler = item.name, self.scheduler
-        health, figures = scheduler.health(name), self.figures[name]
+        health, figures, loaded = scheduler.health(name), self.figures[name], scheduler.loaded(name)
         return EndpointView(
             name=name,
             url=item.url,
@@ -345,6 +345,8 @@ class Endpoints:
             left_out=tuple(left_out),
             host=item.host,
             digests={plain_model(model): digest for model, digest in shorten(figures.digests).items()},
+            loaded=plain_model(loaded.model) if loaded is not None else "",
+            loaded_num_ctx=loaded.num_ctx if loaded is not None else 0,
             prompt_tokens=figures.prompt_tokens,
             output_tokens=figures.output_tokens,
         )

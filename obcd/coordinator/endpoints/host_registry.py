@@ -171,4 +171,5 @@ class HostRegistry:
             endpoints=item.endpoints,
             seconds_left=None if item.seconds_left is None else round(item.seconds_left, 1),
             why=item.why,
+            cards=item.cards,
         )

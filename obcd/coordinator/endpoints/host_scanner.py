@@ -59,7 +59,7 @@ def run_scanner(sock: socket.socket) -> None:
             for wanted in channel.receive():
                 if wanted != scanned:
                     scanned, earlier = wanted, {}
-                    scanner = Scanner(wanted.folder, wanted.trusted, with_cards=False)
+                    scanner = Scanner(wanted.folder, wanted.trusted)
                 outcome = _scan(scanner)
                 if isinstance(outcome, ScanFailed):
                     channel.send(outcome)

@@ -47,8 +47,8 @@ class HistoryWriter:
         self._seen_at = 0.0
         self._slot_seconds = self._busy_seconds = 0.0
         self._idle: dict[str, float] = {}
-        #: {job: [done, failed, prompt tokens, output tokens]} since the last line
-        self._jobs: dict[str, list[int]] = {}
+        #: {job: its results since the last line}
+        self._jobs: dict[str, Counts] = {}
         self._counters = CountersView()
         #: {endpoint: what it had counted at the last line}
         self._endpoints: dict[str, tuple[int, int, int, int]] = {}
@@ -59,12 +59,13 @@ class HistoryWriter:
             return
         sums = self._jobs.get(job)
         if sums is None:
-            sums = self._jobs[job] = [0, 0, 0, 0]
-        sums[0] += counts.done
-        sums[1] += counts.failures
+            sums = self._jobs[job] = Counts()
+        sums.responses += counts.responses
+        sums.failures += counts.failures
         if not counts.cached:
-            sums[2] += counts.prompt_tokens
-            sums[3] += counts.eval_tokens
+            sums.prompt_tokens += counts.prompt_tokens
+            sums.eval_tokens += counts.eval_tokens
+            sums.work_seconds += counts.work_seconds
 
     def tick(self, view: LiveView, now: float) -> None:
         """Take a view, in monotonic seconds; when a line is due, make it."""
@@ -190,11 +191,12 @@ def _card_columns(cards: list[tuple[str, CardReading]]) -> CardColumns:
     )
 
 
-def _job_columns(jobs: Mapping[str, list[int]]) -> JobColumns:
+def _job_columns(jobs: Mapping[str, Counts]) -> JobColumns:
     return JobColumns(
         job=tuple(jobs),
-        done=tuple(sums[0] for sums in jobs.values()),
-        failed=tuple(sums[1] for sums in jobs.values()),
-        prompt_tokens=tuple(sums[2] for sums in jobs.values()),
-        output_tokens=tuple(sums[3] for sums in jobs.values()),
+        done=tuple(sums.done for sums in jobs.values()),
+        failed=tuple(sums.failures for sums in jobs.values()),
+        prompt_tokens=tuple(sums.prompt_tokens for sums in jobs.values()),
+        output_tokens=tuple(sums.eval_tokens for sums in jobs.values()),
+        work_seconds=tuple(round(sums.work_seconds, 1) for sums in jobs.values()),
     )

@@ -1,6 +1,7 @@
 """Control files of the inbox: which job each one addresses, whether its owner may control it, and why it has no effect.
 
 inbox ─scan─► control files ─pause─► jobs
+                    ├──show─► previews
                     └──bind (clerk)─► jobs/<id>/ ─► jobs
 """
 
@@ -20,7 +21,7 @@ from obcd.coordinator.jobs.job_lifecycle import Jobs
 from obcd.coordinator.view import JobState
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import ORPHAN_SECONDS, Key
-from obcd.spool.inbox.control import Control, ControlVerb, JobControls, read_control, take_back
+from obcd.spool.inbox.control import WHILE_THERE, Control, ControlVerb, JobControls, read_control, take_back
 from obcd.spool.job.job_folder import JobHeader
 from obcd.text import printable
 
@@ -39,19 +40,22 @@ class ControlFiles:
     Args:
         clerks: The clerks that publish: the clerk that will publish a job applies its control files, so that they take
             effect before publication or not at all.
+        show: Takes the ids of exactly the jobs whose results so far are to be shown.
     """
 
-    def __init__(self, layout: Layout, jobs: Jobs, clerks: ClerkPair) -> None:
+    def __init__(self, layout: Layout, jobs: Jobs, clerks: ClerkPair, show: Callable[[frozenset[str]], None]) -> None:
         self._layout = layout
         self._jobs = jobs
         self._clerks = clerks
+        self._show = show
         #: {control file: why it has no effect, or none yet}
         self.waiting: dict[Key, str] = {}
         self._binding: set[Control] = set()
         #: {control file that addresses no job, or is another user's: when it was first seen in this state}
         self._idle: dict[Key, float] = {}
-        #: Pauses that held a job at the last check: they go with the job, or they would hold the next one of its name.
-        self._pausing: set[Key] = set()
+        #: Files that were in force at the last check (`WHILE_THERE`): they go with the job, or they would apply to the
+        #: next one of its name.
+        self._in_force: set[Key] = set()
         self._files: Sequence[Key] | None = None
         #: Revision of the jobs at the last check; None: check again.
         self._revision: int | None = None
@@ -71,36 +75,37 @@ class ControlFiles:
         chosen = self._choose(files)
         controls = self._read(chosen, limits)
         pauses = {control.key: control for control in controls if control.verb is ControlVerb.PAUSE}
-        paused: dict[Key, str] = {}
+        in_force: dict[Key, tuple[ControlVerb, str]] = {}
         for control in controls:
             job = self._find(control, is_coming)
             if isinstance(job, str):
                 self.waiting[control.file] = job
                 limits[control.file] = self._limit(control)
-            elif job is not None and control.verb is ControlVerb.PAUSE:
-                paused[control.file] = job.id
+            elif job is not None and control.verb in WHILE_THERE:
+                in_force[control.file] = control.verb, job.id
             elif job is not None:
                 self._bind(control, job, pauses.get(control.key))
         for file in sorted(set(files) - set(chosen)):
             self.waiting[file] = f"the inbox holds more than {MOST_CONTROLS} control files: this one is read later"
-        self._jobs.pause(frozenset(paused.values()))
+        self._jobs.pause(frozenset(job for verb, job in in_force.values() if verb is ControlVerb.PAUSE))
+        self._show(frozenset(job for verb, job in in_force.values() if verb is ControlVerb.SHOW))
         self._clear(limits, now)
-        self._pausing = set(paused)
+        self._in_force = set(in_force)
 
     def _choose(self, files: Sequence[Key]) -> list[Key]:
-        """Choose the files that are read now: pauses in force, then one file of each owner in turn.
+        """Choose the files that are read now: files in force, then one file of each owner in turn.
 
         Otherwise a thousand files of one user would keep those of others from taking effect.
         """
         if len(files) <= MOST_CONTROLS:
             return sorted(files)
         of_owners: dict[int, list[Key]] = {}
-        for file in sorted(set(files) - self._pausing):
+        for file in sorted(set(files) - self._in_force):
             with contextlib.suppress(OSError):
                 owner = (self._layout.inbox / file.profile / file.name).lstat().st_uid
                 of_owners.setdefault(owner, []).append(file)
         in_turn = (file for some in itertools.zip_longest(*of_owners.values()) for file in some if file is not None)
-        return list(itertools.islice(itertools.chain(sorted(self._pausing & set(files)), in_turn), MOST_CONTROLS))
+        return list(itertools.islice(itertools.chain(sorted(self._in_force & set(files)), in_turn), MOST_CONTROLS))
 
     def _read(self, files: Sequence[Key], limits: dict[Key, float]) -> list[Control]:
         """Read the files, oldest first: of two priorities the newer one counts. An invalid file is removed later."""
@@ -166,14 +171,14 @@ class ControlFiles:
     def _limit(self, control: Control) -> float:
         """Return the seconds after which a control file without effect is removed.
 
-        The file of another user is removed soon. A pause that held a job goes with the job, or it would hold the next
-        one of its name; a pause that never held a job is meant for one to come.
+        The file of another user is removed soon. A file that was in force goes with its job, or it would apply to the
+        next one of its name; a pause that never held a job is meant for one to come.
         """
         if self._candidates(control):
             return REFUSED_SECONDS
-        if control.verb is not ControlVerb.PAUSE:
-            return ORPHAN_SECONDS
-        return 0.0 if control.file in self._pausing else math.inf
+        if control.file in self._in_force:
+            return 0.0
+        return math.inf if control.verb is ControlVerb.PAUSE else ORPHAN_SECONDS
 
     def _clear(self, limits: Mapping[Key, float], now: float) -> None:
         """Remove files that had no effect for long enough."""

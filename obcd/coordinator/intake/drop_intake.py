@@ -14,7 +14,7 @@ from obcd.coordinator.clerk.calls import Accept, AcceptClaimed, CallFailed, Reje
 from obcd.coordinator.clerk.clerk_pair import ClerkPair
 from obcd.coordinator.intake.admission import Admission
 from obcd.coordinator.jobs.job_index import JobIndex
-from obcd.coordinator.view import RejectedView
+from obcd.coordinator.view import RejectedView, WaitReason
 from obcd.core.request.keys.ignored_keys import describe_ignored
 from obcd.core.user_limits import UserUsage, why_too_large
 from obcd.spool.folders.layout import Layout
@@ -98,6 +98,12 @@ class DropIntake:
         }
         obstacle = "" if self._is_open else NO_ROOM
         return {**stranded, **self._inbox.waiting, **self._admission.waiting(obstacle)}
+
+    def wait_reason(self, key: Key) -> WaitReason:
+        """Return the kind of the reason why a file in `waiting` is not accepted."""
+        if key in self._admission:
+            return WaitReason.LIMIT if self._is_open else WaitReason.DISK
+        return WaitReason.FILE if key in self._inbox.waiting else WaitReason.PROFILE
 
     @property
     def settling(self) -> list[Key]:

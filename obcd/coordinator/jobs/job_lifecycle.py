@@ -44,6 +44,8 @@ logger = logging.getLogger(__name__)
 REMEMBERED, MOST_REPORTED = 20, 500
 #: The controls of a job that has none.
 NONE = JobControls()
+#: Those of a trial: its submitter waits for it.
+FRONT = JobControls(rank=Rank(among_own=MOST_PRIORITY))
 #: What becomes of results that cannot be published, and who says why.
 AGAIN = "obcd tries it again by itself; obcd check says more"
 AGAIN_AT_START = "obcd tries it again when the coordinator starts; obcd check says more"
@@ -57,6 +59,7 @@ class FolderShown:
 
     job: str
     folder: Path
+    is_trial: bool = False
 
 
 class Jobs:
@@ -206,8 +209,10 @@ class Jobs:
     # --- coming --------------------------------------------------------------------------------------------------
 
     def take(self, header: JobHeader) -> None:
-        """Add an accepted job."""
+        """Add an accepted job; one that only tries a few lines comes first among those of its submitter."""
         self.accepted[header.id] = header
+        if header.trial and header.id not in self._controls:
+            self._controls[header.id] = FRONT
         self.job_index.add(header)
         self._line_up(header)
         self.revision += 1
@@ -472,7 +477,7 @@ class Jobs:
             duration(counts.work_seconds),
             extra={"action": "job_published", "job": job},
         )
-        self._shown.append(FolderShown(job, outcome))
+        self._shown.append(FolderShown(job, outcome, is_trial=bool(header.trial)))
 
     def publish_left(self, job: str) -> None:
         """Have the clerk publish a job whose outputs an earlier coordinator had written."""

@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 
 from obcd.coordinator.jobs.running_job import RunningJob
 from obcd.coordinator.view import JobView
@@ -43,6 +44,10 @@ class ProgressFolders:
     def clear(self) -> None:
         """Remove the status folders that an earlier coordinator left."""
         self._do(self._folders.clear)
+
+    def find_partial(self, job: str) -> Path | None:
+        """Return a job's progress folder, None while it has none."""
+        return self._folders.find_partial(job)
 
     def end_progress(self, job: str) -> None:
         """Remove a job's progress folder."""

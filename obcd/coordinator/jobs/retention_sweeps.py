@@ -1,4 +1,4 @@
-"""Delete results that have been in the outbox for `[spool] keep_days`, at intervals."""
+"""Delete results that have been in the outbox for `[spool] keep_days`, at intervals, and those of trials soon."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds from the start to the first sweep of the outbox, and between two sweeps.
 FIRST_SECONDS, SWEEP_SECONDS = 30.0, 3600.0
+#: Seconds for which the folder of a trial is kept, so that a command on another machine can read it.
+TRIAL_SECONDS = 300.0
 
 
 class Sweeper:
@@ -36,6 +38,11 @@ class Sweeper:
             self._sweep_at = 0.0
         self._spool = settings.spool
 
+    def on_trial(self, now: float) -> None:
+        """Sweep when the folder of a trial, which was published now, may be deleted."""
+        if self._sweep_at is not None:
+            self._sweep_at = min(self._sweep_at, now + TRIAL_SECONDS + 1.0)
+
     def tick(self, now: float) -> None:
         """Sweep if a sweep is due, including hidden folders that a crash left, however long results are kept."""
         if self._sweep_at is None:
@@ -46,7 +53,7 @@ class Sweeper:
             return
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_SECONDS
-            self._clerk.submit(Sweep(self._spool.kept_since(wall())), self._on_swept)
+            self._clerk.submit(Sweep(self._spool.kept_since(wall()), wall() - TRIAL_SECONDS), self._on_swept)
         else:
             self._clerk.stop()
 
@@ -62,6 +69,9 @@ class Sweeper:
             for job, folder in outcome.jobs:
                 extra = {"action": "job_swept", "job": job}
                 logger.info("job %s deleted after keep_days: %s", job, printable(folder), extra=extra)
+            for job, folder in outcome.trials:
+                extra = {"action": "trial_swept", "job": job}
+                logger.info("the trial %s is deleted: %s", job, printable(folder), extra=extra)
             if not outcome.is_done:
                 self._sweep_at = 0.0
         if trouble and not self._is_trouble_logged:

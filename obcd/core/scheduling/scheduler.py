@@ -137,6 +137,10 @@ class Scheduler:
         """Return the live health of an endpoint, for reading."""
         return self._endpoints[name].health
 
+    def loaded(self, name: str) -> Signature | None:
+        """Return the signature of an endpoint's last requests, which its server keeps loaded; None before the first."""
+        return self._endpoints[name].loaded
+
     def models(self, name: str) -> Mapping[str, str] | None:
         """Return `{model: digest}` of an endpoint, or None if it was never reached."""
         return self._endpoints[name].digests

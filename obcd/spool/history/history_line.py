@@ -32,6 +32,19 @@ class IdleReason(StrEnum):
     NO_FITTING_REQUEST = "no_fitting_request"  # another model or lane, or requests that wait for their next attempt
 
 
+#: {reason: it for people, after "slots were idle because"}
+IDLE_WORDS: Mapping[str, str] = {
+    IdleReason.DISK: "the disk was almost full",
+    IdleReason.STOPPING: "the coordinator was ending",
+    IdleReason.ENDPOINT_DOWN: "their endpoint was down",
+    IdleReason.ENDPOINT_STARTING: "their endpoint was not reached yet",
+    IdleReason.ENDPOINT_SUSPECT: "their endpoint got one request at a time after faults",
+    IdleReason.ENDPOINT_DRAINING: "their endpoint was leaving, or its host was silent",
+    IdleReason.LEFT_OUT: "their endpoint did not get some of the work (obcd status says why)",
+    IdleReason.NO_FITTING_REQUEST: "no request that waited could go there: another model, a lane, or a later attempt",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointColumns(Document):
     """The endpoints.
@@ -82,13 +95,14 @@ class CardColumns(Document):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobColumns(Document):
-    """The jobs that had results, by id: their number, those that are failures, and their tokens."""
+    """The jobs that had results, by id: their number, those that are failures, their tokens, and their server work."""
 
     job: tuple[str, ...] = ()
     done: tuple[int, ...] = ()
     failed: tuple[int, ...] = ()
     prompt_tokens: tuple[int, ...] = ()
     output_tokens: tuple[int, ...] = ()
+    work_seconds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

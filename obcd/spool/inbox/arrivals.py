@@ -40,6 +40,9 @@ MAX_MARKER_BYTES = 4096
 #: Seconds that a file may go on changing before that is reported; seconds before a marker without its file is removed.
 RESTLESS_SECONDS, ORPHAN_SECONDS = 60.0, 3600.0
 
+#: What becomes of the published folder of a trial: it is kept, or removed soon.
+KEEP, REMOVE = TRIALS = ("keep", "remove")
+
 #: The form of a drop id that `obcd submit` writes into a marker.
 DROP_ID = re.compile("[0-9a-f]{16}")
 #: Ends of names that programs use while they write, for locks and for earlier versions (rsync, WinSCP, aria2, lftp,
@@ -64,7 +67,7 @@ _PROBES = re.compile(r"4913|(?:5|6|7)\d{3}|[0-9A-F]{5}000")
 #: macOS writes `notes.csv.sb-1f2e3d4c-AbCdEf` first.
 _SAFE_SAVE = re.compile(r".+\.sb-[0-9a-f]{8}-\w{6}", re.DOTALL)
 #: Names of control files beside a drop (see `control`, which also has the range of the number).
-CONTROL = re.compile(rf"(?P<drop>.+{ENDING})\.(?P<verb>cancel|pause|resume|priority)(-(?P<value>.*))?", re.DOTALL)
+CONTROL = re.compile(rf"(?P<drop>.+{ENDING})\.(?P<verb>cancel|pause|resume|priority|show)(-(?P<value>.*))?", re.DOTALL)
 
 
 class Key(NamedTuple):
@@ -95,7 +98,8 @@ class Marker:
     """The content of `name.jsonl.done`; fields are empty if it does not have them.
 
     Example: `{"sha256": "…", "bytes": 8123, "lines": 30, "drop_id": "…", "parent": "<job>"}`; an empty file is a valid
-    marker. `parent` is the job whose failed lines these are (`obcd retry`).
+    marker. `parent` is the job whose failed lines these are (`obcd retry`). `trial` is `keep` or `remove` for a few
+    lines that are tried (`obcd try`).
     """
 
     sha256: str = ""
@@ -103,6 +107,7 @@ class Marker:
     lines: int | None = None
     drop_id: str = ""
     parent: str = ""
+    trial: str = ""
 
     @classmethod
     def parse(cls, raw: bytes) -> Marker:
@@ -128,6 +133,7 @@ class Marker:
             lines=lines if isinstance(lines, int) else None,
             drop_id=printable(str(document.get("drop_id", "")))[:64],
             parent=printable(str(document.get("parent", "")))[:64],
+            trial=trial if (trial := document.get("trial")) in TRIALS else "",
         )
 
 

@@ -1,6 +1,6 @@
 """Control jobs by files: a control file beside the place of `notes.jsonl` controls its job.
 
-    inbox/notes.jsonl.pause                                            in force while it is there
+    inbox/notes.jsonl.pause, .show                                     in force while it is there
     inbox/notes.jsonl.cancel, .resume, .priority-10 ─bind─► jobs/<id>/ in force for that one job, across restarts
 
 A control file acts for its owner. It addresses the newest unfinished job of that path, or the job whose id it contains:
@@ -43,6 +43,11 @@ class ControlVerb(StrEnum):
     PAUSE = "pause"  # no request of it is sent while the file is there
     RESUME = "resume"  # removes the pause, also that of obcd itself; a job in quarantine is tried again
     PRIORITY = "priority"  # followed by a number: `.priority-10`
+    SHOW = "show"  # its results so far are in its progress folder while the file is there
+
+
+#: The verbs that are in force while their file is in the inbox; the others are bound to one job.
+WHILE_THERE = frozenset((ControlVerb.PAUSE, ControlVerb.SHOW))
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,7 @@ def accept_claimed(layout: Layout, order: AcceptOrder) -> Verdict:
         header = _take_copy(layout, order, claim)
     except RejectedError as error:
         return reject_claimed(layout, order, str(error))
-    earlier = repeat_index.find(layout, header, order.answered_since)
+    earlier = repeat_index.find(layout, header, None if header.trial else order.answered_since)
     if earlier is not None:
         return Repeated(order.job, earlier.job, publish_repeated(layout, header, earlier))
     return Accepted(_commit(layout, header))
@@ -327,7 +327,8 @@ def _copy(layout: Layout, order: AcceptOrder, source: Path, temporary: Path) -> 
         settings=order.settings,
         signatures=signatures,
         context=context,
-        repeat="run" if order.answered_since is None else "skip",
+        repeat="run" if order.answered_since is None or marker.trial else "skip",
+        trial=marker.trial,
         asks=reader.asks or "",
         converted=reader.converted,
         unobeyed=reader.unobeyed,

@@ -18,6 +18,7 @@ from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -35,6 +36,8 @@ RECORD_BYTES = _RECORD.size
 FIRSTS = "firsts"
 #: Offset of the signature's number in a record, and the bytes of the index per read.
 _SIGNATURE_AT, _BLOCK_BYTES = 16, 4096 * RECORD_BYTES
+#: Maximum number of answers to one line; their numbers are 0 to 99.
+MOST_ANSWERS = 100
 #: Maximum number of different signatures in one job; the index holds their number in a byte.
 MAX_SIGNATURES = 250
 
@@ -42,6 +45,7 @@ MAX_SIGNATURES = 250
 #: {key of job.json: types of its value}
 _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("id", "name", "profile", "drop_id", "parent", "sha256", "source", "repeat", "asks"), (str,)),
+    "trial": (str,),
     **dict.fromkeys(("format", "uid", "size", "lines", "requests", "bad_lines", "same"), (int,)),
     "accepted_at": (float, int),
     "unobeyed": (dict,),
@@ -95,6 +99,7 @@ class JobHeader:
         converted: The facts about `input.jsonl` if the drop was packed or not JSONL; None: it is the drop itself.
         unobeyed: `{key that looks like an option but is only echoed: number of the first line that has it}`; remarks
             about schemas too, under "`format` …", those about the job's own schema with line 0.
+        trial: `keep` or `remove` for a few lines that are tried: what becomes of its published folder. "" for others.
         repeat: `skip` if the same drop is answered by a pointer from now on, otherwise `run`.
         format: `FORMAT` of the version that wrote it.
     """
@@ -120,6 +125,7 @@ class JobHeader:
     asks: str = ""
     converted: Converted | None = None
     unobeyed: Mapping[str, int] = field(default_factory=dict)
+    trial: str = ""
     format: int = FORMAT
 
     @property
@@ -146,7 +152,7 @@ class JobHeader:
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of `job.json`."""
-        document = {item.name: getattr(self, item.name) for item in fields(self)}
+        document = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "trial" or self.trial}
         document["settings"] = self.settings.to_json()
         document["signatures"] = [signature.to_json() for signature in self.signatures]
         document["context"] = self.context.to_json() if self.context is not None else None
@@ -239,6 +245,23 @@ class OpenJob:
         index, lines = self._descriptors
         place = Place._make(_RECORD.unpack(os.pread(index, RECORD_BYTES, ordinal * RECORD_BYTES)))
         return place, os.pread(lines, place.length, place.offset)
+
+    def read_line(self, place: Place) -> bytes:
+        """Read the line at a place."""
+        return os.pread(self._descriptors[1], place.length, place.offset)
+
+    def read_group(self, ordinal: int) -> tuple[int, list[Place]]:
+        """Return the first ordinal of a request's line, and the places of all its answers (see `Place`).
+
+        Raises:
+            OSError, struct.error: If the index is damaged.
+        """
+        index = self._descriptors[0]
+        own = Place._make(_RECORD.unpack(os.pread(index, RECORD_BYTES, ordinal * RECORD_BYTES)))
+        first = ordinal - own.answer
+        block = os.pread(index, MOST_ANSWERS * RECORD_BYTES, first * RECORD_BYTES)
+        places = map(Place._make, _RECORD.iter_unpack(block))
+        return first, [next(places), *takewhile(lambda place: place.answer > 0, places)]
 
 
 def read_request_line(folder: Path, ordinal: int) -> tuple[Place, bytes]:

@@ -16,6 +16,7 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from obcd.core.answer.counts import Counts
 from obcd.core.answer.outcomes import Result
@@ -61,13 +62,18 @@ def read_valid(path: Path) -> Iterator[tuple[int, bytes]]:
     except FileNotFoundError:
         return
     with file:
-        offset = 0
-        for line in file:
-            offset += len(line)
-            record = line[_HEAD:-1]
-            if line[-1:] != b"\n" or line[:_HEAD] != b"%08x " % zlib.crc32(record):
-                return
-            yield offset, record
+        yield from records_after(file, 0)
+
+
+def records_after(file: IO[bytes], offset: int) -> Iterator[tuple[int, bytes]]:
+    """Yield what `read_valid` yields of an open ledger, from the end of one of its records on."""
+    file.seek(offset)
+    for line in file:
+        offset += len(line)
+        record = line[_HEAD:-1]
+        if line[-1:] != b"\n" or line[:_HEAD] != b"%08x " % zlib.crc32(record):
+            return
+        yield offset, record
 
 
 def replay(path: Path, requests: int, times: Sequence[int] | None = None) -> Replay:

@@ -22,13 +22,10 @@ from obcd import __version__
 from obcd.clock import timestamp, wall
 from obcd.core.answer.counts import Counts
 from obcd.core.answer.openai.batch import Batch
-from obcd.core.answer.openai.openai_response import openai_failure_line, openai_response_line
 from obcd.core.answer.outcomes import Failure, Response, Result
-from obcd.core.answer.record_codec import failure_line, response_line, to_ascii
-from obcd.core.answer.several import join
-from obcd.core.request.lines import id_of_failed, parse_line
-from obcd.core.request.records import Request, plain_model
-from obcd.core.request.structure import is_mostly_structure
+from obcd.core.answer.record_codec import response_line
+from obcd.core.request.lines import parse_line
+from obcd.core.request.records import plain_model
 from obcd.core.tables.file_format import stem_of
 from obcd.core.user_limits import LINE_BYTES
 from obcd.errors import LineError
@@ -39,6 +36,7 @@ from obcd.spool.folders.user_folders import find_places
 from obcd.spool.inbox.control import fail_cancelled, read_job_controls
 from obcd.spool.job import ledger
 from obcd.spool.job.job_folder import JobHeader, Place, read_firsts, read_header, read_places
+from obcd.spool.outbox.output_lines import id_of_failure, published_failure, published_response, result_of_line
 from obcd.spool.outbox.publish_rename import FILE_MODE, MANIFEST, show
 from obcd.spool.outbox.response_files import BLOCK_BYTES, remove_files, write_files
 from obcd.users import find_user_name
@@ -103,6 +101,8 @@ def publish(layout: Layout, job: str, facts: Mapping[str, EndpointFacts]) -> Pat
             raise
         changed = _keep_changed_original(layout, folder, header)
         manifest = _manifest(header, sums, facts, changed) | {"outputs": outputs}
+        if header.trial:
+            manifest["trial"] = header.trial
         canceller = read_job_controls(folder).canceller
         if header.asks:
             manifest["batch"] = _batch(header, sums, is_cancelled=canceller is not None).to_json()
@@ -156,10 +156,9 @@ def _write_outputs(folder: Path, header: JobHeader) -> tuple[_Sums, dict[str, di
                 request = parse_line(_read_line(lines, place), result.line, reading)
                 if lists_texts and request.inputs:
                     request = replace(request, lists_texts=True)
-                document = response_line(result, request.id, request.echo)
                 if header.settings.files:
-                    write_files(folder, epoch, document, FILE_MODE)
-                responses.write(_shown_line(document, request, result, header))
+                    write_files(folder, epoch, response_line(result, request.id, request.echo), FILE_MODE)
+                responses.write(published_response(result, request, header))
                 continue
             if failed is None:
                 failed = _FailedFiles(header, begin("errors.jsonl"), begin("retry.jsonl"))
@@ -200,22 +199,14 @@ def _results(
     last = None
     for ordinal, place in enumerate(lines):
         if place.answer == 0 and last is not None:
-            yield last, _placed(held, last)
+            yield last, result_of_line(held, last)
             held = []
         first = ordinal if firsts is None else firsts[ordinal]
         result = ledger.read_result(results, places[first])
         held.append(result if first == ordinal else result.repeated(ordinal, place.line))
         last = place
     if last is not None:
-        yield last, _placed(held, last)
-
-
-def _placed(results: Sequence[Result], place: Place) -> Result:
-    """Return the one result of a line; its place is that of the index, because a failure may not know it."""
-    result = join(results)
-    if isinstance(result, Response):
-        return result._replace(line=place.line)
-    return replace(result, line=place.line)
+        yield last, result_of_line(held, last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,10 +218,8 @@ class _FailedFiles:
     retry: _HashedFile
 
     def add(self, lines: IO[bytes], place: Place, failure: Failure) -> None:
-        document = failure_line(failure, _id_of(lines, place, self.header))
-        if self.header.asks:
-            document = openai_failure_line(failure, document, self.header.id)
-        self.errors.write(to_ascii(document) + b"\n")
+        raw = _read_line(lines, place) if place.length <= LINE_BYTES else None
+        self.errors.write(published_failure(failure, id_of_failure(raw, place, self.header), self.header))
         lines.seek(place.offset)
         left = place.length
         while left and (block := lines.read(min(left, disk.BLOCK))):
@@ -258,27 +247,9 @@ def _read_line(lines: IO[bytes], place: Place) -> bytes:
     return lines.read(place.length)
 
 
-def _id_of(lines: IO[bytes], place: Place, header: JobHeader) -> object:
-    """Return the user's id of a failed line; its number if the line is too long to hold."""
-    if place.length > LINE_BYTES:
-        return place.line
-    raw = _read_line(lines, place)
-    if is_mostly_structure(raw):  # it failed for that
-        return place.line
-    return id_of_failed(raw, place.line, header.settings.reading, asks_openai=bool(header.asks))
-
-
 def _epoch(header: JobHeader) -> int:
     """Return the second in the names of a job's response files: the same one whenever they are written."""
     return int(header.accepted_at)
-
-
-def _shown_line(document: dict[str, object], request: Request, response: Response, header: JobHeader) -> bytes:
-    if request.extra:
-        document["extra"] = request.extra
-    if header.asks:
-        document = openai_response_line(response, document, header.id, request.kind)
-    return to_ascii(document) + b"\n"
 
 
 def _manifest(

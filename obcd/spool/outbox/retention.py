@@ -1,4 +1,4 @@
-"""Retention: delete folders that were published long ago, with their input. Runs in the clerk.
+"""Retention: delete folders that were published long ago, and those of trials, with their input. Runs in the clerk.
 
 It works by descriptor and follows no link, whatever is in the outbox: an entry that is not one of obcd's folders with
 one of obcd's manifests stays untouched. A folder is hidden by a rename first, so that nobody sees half of it.
@@ -13,7 +13,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 from obcd.clock import seconds_of
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
+from obcd.spool.inbox.arrivals import REMOVE
 from obcd.spool.job import cache, repeat_index
 from obcd.spool.outbox.publish_rename import MANIFEST
 from obcd.spool.outbox.status_folders import DEPTH
@@ -42,11 +43,13 @@ class Swept:
 
     Attributes:
         jobs: `[(job id, its folder), …]`.
+        trials: The same of the jobs that only tried a few lines.
         is_done: Whether these were all; otherwise there is more to delete now.
         trouble: Why something could not be deleted, "" if everything was.
     """
 
     jobs: list[tuple[str, str]] = field(default_factory=list)
+    trials: list[tuple[str, str]] = field(default_factory=list)
     is_done: bool = True
     trouble: str = ""
 
@@ -59,11 +62,23 @@ class _Folder:
     path: Path
 
 
-def sweep(layout: Layout, before: float) -> Swept:
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """Unix seconds: what was published before them is deleted."""
+
+    jobs: float
+    trials: float
+
+    def of(self, manifest: Mapping[str, Any]) -> float:
+        return max(self.jobs, self.trials) if manifest.get("trial") == REMOVE else self.jobs
+
+
+def sweep(layout: Layout, before: float, trials_before: float = 0.0) -> Swept:
     """Delete folders that were published before a time, and the rest of an earlier sweep; safe to repeat.
 
     Args:
         before: Unix seconds; 0: only folders that are hidden already.
+        trials_before: The same for trials whose folders are not kept.
 
     Raises:
         OSError: If the outbox cannot be read.
@@ -74,7 +89,7 @@ def sweep(layout: Layout, before: float) -> Swept:
     except FileNotFoundError:
         return swept
     try:
-        _sweep_folder(_Folder(descriptor, layout.outbox), before, swept, DEPTH)
+        _sweep_folder(_Folder(descriptor, layout.outbox), _Limits(before, trials_before), swept, DEPTH)
     finally:
         os.close(descriptor)
     if before and swept.is_done:
@@ -86,35 +101,35 @@ def sweep(layout: Layout, before: float) -> Swept:
     return swept
 
 
-def _sweep_folder(parent: _Folder, before: float, swept: Swept, depth: int) -> None:
+def _sweep_folder(parent: _Folder, limits: _Limits, swept: Swept, depth: int) -> None:
     for name in sorted(os.listdir(parent.descriptor)):
-        if len(swept.jobs) >= MOST:
+        if len(swept.jobs) + len(swept.trials) >= MOST:
             swept.is_done = False
             return
         with _opened(parent, name) as folder:
             if folder is None:
                 continue
             try:
-                _sweep_one(parent, folder, before, swept, depth)
+                _sweep_one(parent, folder, limits, swept, depth)
             except OSError as error:  # it does not stop the others
                 swept.trouble = f"{error.strerror} ({folder.path})"
 
 
-def _sweep_one(parent: _Folder, folder: _Folder, before: float, swept: Swept, depth: int) -> None:
+def _sweep_one(parent: _Folder, folder: _Folder, limits: _Limits, swept: Swept, depth: int) -> None:
     name = folder.path.name
     if name.startswith(HIDDEN):
         _delete(parent, name)
         return
     manifest = _read_manifest(folder)
-    if manifest is not None and _published_at(manifest) < before:
+    if manifest is not None and _published_at(manifest) < limits.of(manifest):
         hidden = f"{HIDDEN}{manifest['job']}-{secrets.token_hex(4)}"
         disk.before("rename", str(parent.path / hidden))
         os.rename(name, hidden, src_dir_fd=parent.descriptor, dst_dir_fd=parent.descriptor)
-        swept.jobs.append((manifest["job"], str(folder.path)))
+        (swept.trials if manifest.get("trial") else swept.jobs).append((manifest["job"], str(folder.path)))
         disk.sync_file(parent.descriptor, parent.path)
         _delete(parent, hidden)
     elif manifest is None and depth > 1 and not name.startswith("."):
-        _sweep_folder(folder, before, swept, depth - 1)
+        _sweep_folder(folder, limits, swept, depth - 1)
 
 
 @contextlib.contextmanager

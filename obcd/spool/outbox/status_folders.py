@@ -1,6 +1,7 @@
 """Status folders in the outbox: the progress of a running job, and why a drop is not accepted.
 
-outbox/notes.partial/   progress.json while the job runs; why.txt beside it if obcd has paused the job
+outbox/notes.partial/   progress.json while the job runs; why.txt beside it if obcd has paused the job; previews of
+                        the outputs while notes.jsonl.show is in the inbox (see `preview`)
 outbox/notes.waiting/   why.txt while a drop is not accepted
 
 With `[spool] per_user` they are in the home of the submitter, outbox/<user>/ (see `user_folders`).
@@ -22,6 +23,7 @@ from obcd.spool.folders.layout import Layout
 from obcd.spool.folders.user_folders import find_places, make_place
 from obcd.spool.inbox.arrivals import Key
 from obcd.spool.job.job_folder import JobHeader
+from obcd.spool.outbox.preview import PREVIEWS
 from obcd.spool.outbox.publish_rename import MANIFEST, free_name
 from obcd.text import printable
 
@@ -30,7 +32,9 @@ logger = logging.getLogger(__name__)
 #: Maximum depth of folders with jobs and status folders in the outbox: outbox/<user>/<profile>/.
 DEPTH = 3
 #: The files that a status folder can hold.
-STATUS_FILES = {"progress.json", ".progress.json.tmp", "why.txt"}
+STATUS_FILES = {"progress.json", ".progress.json.tmp", "why.txt", *PREVIEWS}
+#: How often a folder is removed in which a clerk may just have made a preview.
+REMOVALS = 3
 
 
 class StatusFolders:
@@ -73,6 +77,10 @@ class StatusFolders:
         except OSError as error:
             extra = {"action": "sign_failed", "job": header.id}
             logger.debug("progress of %s not shown: %s", header.id, error.strerror, extra=extra)
+
+    def find_partial(self, job: str) -> Path | None:
+        """Return the folder with the progress of a job, None while it has none; any thread may call it."""
+        return self._partial.get(job)
 
     def end_progress(self, job: str) -> None:
         """Remove the progress of a job."""
@@ -160,12 +168,16 @@ def _make_status_folder(folder: Path) -> None:
 
 
 def _remove_status_folder(folder: Path) -> None:
-    if not _is_status_folder(folder):
+    for removal in range(REMOVALS):
+        if not _is_status_folder(folder):
+            return
+        try:
+            disk.remove_tree(folder)
+        except OSError as error:
+            if error.errno == errno.ENOTEMPTY and removal + 1 < REMOVALS:
+                continue
+            logger.debug("status folder %s not removed: %s", folder, error.strerror, extra={"action": "sign_failed"})
         return
-    try:
-        disk.remove_tree(folder)
-    except OSError as error:
-        logger.debug("status folder %s not removed: %s", folder, error.strerror, extra={"action": "sign_failed"})
 
 
 def _is_status_folder(folder: Path) -> bool:

@@ -81,6 +81,7 @@ class Submitted:
 class _Content:
     label: str
     parent: str = ""
+    trial: str = ""
     sha256: str = ""
     size: int = 0
     lines: int = 0
@@ -103,12 +104,14 @@ class Target:
         reading: The settings with which its lines are read there.
         parent: The job that it retries, "" for none.
         accepts: The kinds of files that are accepted there beside JSONL.
+        trial: `keep` or `remove` if a few lines are tried: what becomes of the published folder. "" otherwise.
     """
 
     path: Path
     profile: str = ""
     reading: Reading = PLAIN
     parent: str = ""
+    trial: str = ""
     accepts: Set[str] = frozenset()
 
 
@@ -204,7 +207,7 @@ def drop(reader: IO[bytes], label: str, target: Target, max_line_bytes: int, ste
         raise _taken(target.path)
     form = form_of(target.path.name) or Form()
     content = _Content(
-        printable(label), form=form, reading=target.reading, parent=target.parent, accepts=target.accepts
+        printable(label), target.parent, target.trial, form=form, reading=target.reading, accepts=target.accepts
     )
     drop_id = secrets.token_hex(8)
     temporary = hidden(target.path, drop_id)
@@ -488,6 +491,8 @@ def _marked(target: Path, content: _Content, drop_id: str) -> Iterator[None]:
     }
     if content.parent:
         document["parent"] = content.parent
+    if content.trial:
+        document["trial"] = content.trial
     with os.fdopen(_make_marker(marker, target), "wb") as file:
         try:
             file.write(json.dumps(document).encode() + b"\n")

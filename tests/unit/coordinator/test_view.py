@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 from hypothesis import given, settings
@@ -39,7 +39,7 @@ STATUS_KEYS = [
     "format", "version", "pid", "root", "inbox", "outbox", "per_user", "state", "updated", "updated_at", "troubles",
     "notes", "takes_reloads", "reloads", "eta_seconds", "jobs", "further_jobs", "endpoints", "hosts", "pulls",
     "settling", "waiting", "rejected", "published", "processes", "requests_waiting",
-    "free_bytes", "min_free_bytes", "counters",
+    "free_bytes", "min_free_bytes", "cards", "counters",
 ]  # fmt: skip
 IDLE_KEYS = [
     "job", "name", "profile", "drop_id", "parent", "uid", "state", "priority", "context", "total", "done", "failed",
@@ -103,7 +103,7 @@ def values_of(hint: object) -> st.SearchStrategy[object]:
     return st.one_of([values_of(item) for item in inner])
 
 
-def views_of(kind: type[Document]) -> st.SearchStrategy[Document]:
+def views_of(kind: type[Document]) -> st.SearchStrategy[Any]:
     """Make any values of a class."""
     return st.builds(kind, **{name: values_of(hint) for name, hint in get_type_hints(kind).items()})
 

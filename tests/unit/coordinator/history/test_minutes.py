@@ -107,7 +107,7 @@ def test_endpoint_counts_what_it_did_since_the_last_line_and_from_0_when_it_come
 
 
 def test_each_job_has_its_results_and_no_line_has_those_of_another(minutes: Minutes) -> None:
-    minutes.writer.on_recorded("j1", Counts(responses=1, prompt_tokens=100, eval_tokens=10))
+    minutes.writer.on_recorded("j1", Counts(responses=1, prompt_tokens=100, eval_tokens=10, work_seconds=2.5))
     minutes.writer.on_recorded("j2", Counts(failures=1, prompt_tokens=7))
     minutes.writer.on_recorded("j1", Counts(responses=2, cached=2, prompt_tokens=200, eval_tokens=20))
     minutes.show(VIEW, LINE_SECONDS)
@@ -117,6 +117,7 @@ def test_each_job_has_its_results_and_no_line_has_those_of_another(minutes: Minu
     first, second = (line.active for line in minutes.lines())
     assert (first.job, first.done, first.failed) == (("j1", "j2"), (3, 1), (0, 1))
     assert (first.prompt_tokens, first.output_tokens) == ((100, 7), (10, 0))
+    assert first.work_seconds == (2.5, 0.0)
     assert (second.job, second.done) == (("j2",), (1,))
 
 

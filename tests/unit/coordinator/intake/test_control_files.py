@@ -66,12 +66,16 @@ class Bench:
         self.layout = make_layout(root)
         self.jobs = FakeJobs()
         self.submitted: list[tuple[Bind, Callable[[JobControls | CallFailed | None], None]]] = []
-        self.controls = ControlFiles(self.layout, self.jobs, self)  # type: ignore[arg-type]
+        self.shown: frozenset[str] = frozenset()
+        self.controls = ControlFiles(self.layout, self.jobs, self, self.show)  # type: ignore[arg-type]
         self.files: dict[Key, Control] = {}
         monkeypatch.setattr("obcd.coordinator.intake.control_files.read_control", lambda layout, file: self.files[file])
 
     def submit(self, call: Bind, then: Callable[[JobControls | CallFailed | None], None]) -> None:
         self.submitted.append((call, then))
+
+    def show(self, jobs: frozenset[str]) -> None:
+        self.shown = jobs
 
     @property
     def calls(self) -> list[Bind]:
@@ -165,6 +169,33 @@ def test_pause_is_in_force_while_it_lies_there(bench: Bench) -> None:
     del bench.files[file]
     bench.look()
     assert bench.jobs.paused == frozenset()
+
+
+def test_results_are_shown_while_the_file_lies_there_and_the_job_is_not_over(bench: Bench) -> None:
+    bench.jobs.add("j1")
+    file = bench.lay(ControlVerb.SHOW)
+    assert bench.look() == {}
+    assert (bench.shown, bench.jobs.paused, bench.calls) == ({"j1"}, frozenset(), [])
+
+    del bench.files[file]
+    bench.look()
+    assert bench.shown == frozenset()
+
+    bench.lay(ControlVerb.SHOW)
+    bench.look()
+    bench.jobs.headers.clear()
+    bench.jobs.revision += 1
+    bench.look()
+    assert bench.shown == frozenset()
+    assert not bench.lies(file)
+
+
+def test_nobody_sees_the_results_of_another_user(bench: Bench) -> None:
+    bench.jobs.add("j1", ANN)
+    file = bench.lay(ControlVerb.SHOW, BOB)
+
+    assert bench.look()[file] == wording("notes-jsonl-is-somebody-else-s")
+    assert bench.shown == frozenset()
 
 
 def test_pause_that_came_before_its_file_holds_the_job_from_the_start(bench: Bench) -> None:
@@ -286,7 +317,7 @@ def test_flood_of_one_owner_keeps_no_other_ones_file_from_being_obeyed(bench: Be
         path = bench.layout.inbox / file.name
         path.touch()
         os.chown(path, 1234 if file in flood else 4321, -1)
-    bench.controls._pausing = {flood[-1]}
+    bench.controls._in_force = {flood[-1]}
     looked = []
 
     def read(layout: object, file: Key) -> Control:

@@ -21,7 +21,7 @@ from obcd.coordinator.loop_waits import Waker
 from obcd.coordinator.metering.counters import CounterSet
 from obcd.coordinator.view import FurtherJobView, JobState
 from obcd.core.answer.counts import Counts
-from obcd.core.scheduling.fair_share import Rank
+from obcd.core.scheduling.fair_share import MOST_PRIORITY, Rank
 from obcd.core.scheduling.scheduler import Scheduler
 from obcd.spool.inbox.control import JobControls
 from obcd.spool.intake.recovery import LoadedJob, Recovery
@@ -216,6 +216,18 @@ def test_waiting_job_of_higher_priority_starts_first(bench: Bench) -> None:
     bench.jobs.activate(1, 0.0)
 
     assert bench.clerk.calls[0] == bench.load("j2")
+
+
+def test_trial_comes_before_the_other_jobs_of_its_submitter_though_all_places_are_taken(bench: Bench) -> None:
+    bench.run("j1")
+    trial = JobHeader(id="j2", name="n.try.jsonl", uid=0, requests=9, settings=SETTINGS, trial="remove")
+    bench.headers["j2"] = trial
+
+    bench.jobs.take(trial)
+    bench.jobs.activate(1, 0.0)
+    bench.load_all()
+
+    assert bench.jobs.running["j2"].backlog.rank == Rank(0, MOST_PRIORITY)
 
 
 def test_control_of_a_job_that_is_gone_is_passed_over(bench: Bench) -> None:

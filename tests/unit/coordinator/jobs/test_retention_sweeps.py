@@ -13,7 +13,7 @@ from obcd.clock import wall
 from obcd.config.settings import Settings, Spool
 from obcd.coordinator.clerk.calls import CallFailed, Sweep
 from obcd.coordinator.jobs import retention_sweeps
-from obcd.coordinator.jobs.retention_sweeps import FIRST_SECONDS, SWEEP_SECONDS, Sweeper
+from obcd.coordinator.jobs.retention_sweeps import FIRST_SECONDS, SWEEP_SECONDS, TRIAL_SECONDS, Sweeper
 from obcd.spool.folders.layout import Layout
 from obcd.spool.outbox.retention import Swept
 
@@ -118,3 +118,19 @@ def test_trouble_is_said_once(errands: Errands, tmp_path: Path, caplog: pytest.L
         errands.finish(outcome)
 
     assert [record.getMessage().rpartition(" ")[2] for record in caplog.records] == ["no", "again"]
+
+
+def test_folder_of_a_trial_is_swept_some_minutes_after_it_was_published(errands: Errands, tmp_path: Path) -> None:
+    swept = sweeper(tmp_path)
+    swept.tick(0.0)
+    swept.tick(FIRST_SECONDS)
+    errands.finish(Swept())
+
+    swept.on_trial(now := FIRST_SECONDS + 60.0)
+    swept.tick(now + TRIAL_SECONDS)
+    assert errands.asked == []
+    swept.tick(now + TRIAL_SECONDS + 2.0)
+
+    call = errands.asked[0][0]
+    assert call.before == 0.0
+    assert wall() - TRIAL_SECONDS - 60 < call.trials_before <= wall() - TRIAL_SECONDS

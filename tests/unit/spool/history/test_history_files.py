@@ -37,7 +37,8 @@ LINE = HistoryLine(
         uuid=("GPU-1",), host=("h",), index=(0,), product=("H100",), utilization=(0.93,), memory_used_bytes=(2**34,),
         power_watts=(300.0,), energy_joules=(8e7,), temperature_celsius=(None,), xid_errors=(1,), last_xid=(79,),
     ),
-    active=JobColumns(job=("j1",), done=(98,), failed=(1,), prompt_tokens=(9000,), output_tokens=(4100,)),
+    active=JobColumns(job=("j1",), done=(98,), failed=(1,), prompt_tokens=(9000,), output_tokens=(4100,),
+                      work_seconds=(55.5,)),
 )  # fmt: skip
 
 

@@ -54,6 +54,19 @@ def test_what_is_older_is_deleted_wherever_it_lies_and_named(spool: Layout) -> N
     assert not list(spool.outbox.glob(f"**/{HIDDEN}*"))
 
 
+def test_trial_is_deleted_long_before_other_jobs_unless_it_is_kept(spool: Layout) -> None:
+    trial = published(spool.outbox / "n.try", "job1", OLD, {"trial": "remove"})
+    kept = published(spool.outbox / "k.try", "job2", OLD, {"trial": "keep"})
+    other = published(spool.outbox / "n", "job3", OLD)
+    assert sweep(spool, 0.0, OLD - 1).trials == []
+
+    swept = sweep(spool, 0.0, OLD + 1)
+
+    assert (swept.jobs, swept.trials) == ([], [("job1", str(trial))])
+    assert [path.exists() for path in (trial, kept, other)] == [False, True, True]
+    assert sweep(spool, LIMIT).trials == [("job2", str(kept))]
+
+
 def test_job_that_was_really_published_is_deleted_in_its_time(spool: Layout) -> None:
     folder = finish(spool, accept_bytes(spool, THREE))
     moment = folder.stat().st_mtime

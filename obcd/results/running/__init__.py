@@ -1,0 +1,1 @@
+"""Look into a job by its name, from the drop to the outbox."""
