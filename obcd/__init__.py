@@ -23,7 +23,7 @@ _PLACES = {
     "JobAnswer": "obcd.client.records",
     "JobFailure": "obcd.client.records",
     "JobStatus": "obcd.client.records",
-    "ObcdWarning": "obcd.client.submission",
+    "ObcdWarning": "obcd.client.records",
     "ObcdError": "obcd.errors",
     "AlreadyRunningError": "obcd.errors",
     "ConfigurationError": "obcd.errors",

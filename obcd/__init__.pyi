@@ -6,7 +6,7 @@ from obcd.client.jobs import Job as Job
 from obcd.client.records import JobAnswer as JobAnswer
 from obcd.client.records import JobFailure as JobFailure
 from obcd.client.records import JobStatus as JobStatus
-from obcd.client.submission import ObcdWarning as ObcdWarning
+from obcd.client.records import ObcdWarning as ObcdWarning
 from obcd.client.submission import attach as attach
 from obcd.client.submission import submit as submit
 from obcd.errors import AlreadyRunningError as AlreadyRunningError

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from obcd.client.batching import batch
 from obcd.client.jobs import Job
-from obcd.client.records import JobAnswer, JobFailure
-from obcd.client.submission import ObcdWarning, submit
+from obcd.client.records import JobAnswer, JobFailure, ObcdWarning
+from obcd.client.submission import submit
 from obcd.client.tables.answer_table import cell_of, value_columns
 from obcd.client.tables.frames import library_of, to_column, to_frame
 from obcd.text import plural

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, Unpack
 
 from obcd.client.jobs import LOOK_SECONDS, Job
 from obcd.client.place import DropPlace
-from obcd.client.submission import PreparedRows, check_wish, index_of, make_wish, prepare
+from obcd.client.submission import PreparedRows, check_wish, index_of, make_wish, name_of, prepare
 from obcd.client.tables.answer_shape import AnswerShape
 from obcd.client.watching.job_view import find_job
 from obcd.client.watching.progress import find_progress_view
@@ -28,7 +28,6 @@ from obcd.clock import monotonic
 from obcd.config.loading import find_configuration, load_settings
 from obcd.coordinator.batch import batch_layout
 from obcd.core.request.rows import ID_FIELD
-from obcd.core.tables.file_format import form_of
 from obcd.errors import (
     AlreadyRunningError,
     ConfigurationError,
@@ -40,7 +39,6 @@ from obcd.errors import (
 )
 from obcd.parent_death import VARIABLE
 from obcd.spool.folders import disk
-from obcd.spool.submit.dropping import drop_name
 from obcd.text import printable
 
 if TYPE_CHECKING:
@@ -97,7 +95,7 @@ def batch(  # noqa: PLR0913 - the options of a request, by name
     wish = make_wish(template, shape, id_field=id_field, keep=keep, options=options)
     check_wish(settings, profile, wish)
     with prepare(rows, wish, settings.reading_of(profile)) as prepared:
-        name = drop_name(key if key and form_of(key) is not None else (key or prepared.key) + prepared.ending)
+        name = name_of(key or prepared.key, prepared)
         place = DropPlace(layout=batch_layout(folder), name=name, profile="", sha256=prepared.sha256)
         job = Job(key=key or prepared.key, profile="", place=place, shape=shape, index=index_of(rows))
         source = folder / ".obcd" / "rows" / name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 from obcd.client.orders.controlling import ControlledJob, control_job
 from obcd.client.orders.retrying import retry_once
 from obcd.client.place import DropPlace, SpoolPlace
-from obcd.client.records import PUBLISHED, REJECTED, WAITING, JobAnswer, JobFailure, JobStatus, parsed_value
+from obcd.client.records import (
+    PUBLISHED,
+    REJECTED,
+    WAITING,
+    JobAnswer,
+    JobFailure,
+    JobStatus,
+    ObcdWarning,
+    parsed_value,
+)
 from obcd.client.tables.answer_shape import AnswerShape
 from obcd.client.tables.answer_table import answer_columns
 from obcd.client.tables.frames import to_frame
@@ -41,6 +51,10 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at the outbox: at first, and at most; each wait is a quarter longer than the one before.
 FIRST_LOOK_SECONDS, LOOK_SECONDS = 0.05, 0.5
+#: Seconds of a wait without any sign of a coordinator after which a warning says so.
+SILENT_SECONDS = 10.0
+#: The commands that start a coordinator.
+START = "obcd up, or systemctl start obcd-coordinator"
 #: Seconds without any sign of a drop, while a coordinator is ready, after which it counts as removed. Accepting a file
 #: of gigabytes takes minutes, in which only the clerk has it.
 NO_SIGN_SECONDS = 600.0
@@ -121,6 +135,7 @@ class Job:
         """
         deadline = None if timeout is None else monotonic() + timeout
         pause, unseen = FIRST_LOOK_SECONDS, monotonic()
+        silent_until = unseen + SILENT_SECONDS
         with find_progress_view(self.key, 0, wanted=progress) as shown:
             while self.place.find_published() is None:
                 view = self._view()
@@ -131,6 +146,9 @@ class Job:
                         f"'{printable(self.key)}' is neither in the inbox, nor running, nor in the outbox: somebody "
                         "removed it; give again=True to send the requests again"
                     )
+                if view is None and now >= silent_until and not is_running(self.place.layout):
+                    silent_until = float("inf")
+                    self._warn_of_silence()
                 if deadline is not None and now >= deadline:
                     raise TimedOutError(self._not_yet(view))
                 shown.show(view)
@@ -272,10 +290,15 @@ class Job:
             return True
         return True
 
+    def _warn_of_silence(self) -> None:
+        root = printable(str(self.place.layout.root))
+        text = f"no coordinator is seen on {root}: '{printable(self.key)}' waits for one ({START})"
+        warnings.warn(text, ObcdWarning, stacklevel=3)
+
     def _not_yet(self, view: JobView | None) -> str:
         name = f"'{printable(self.key)}'"
         if view is None and not is_running(self.place.layout):
-            return f"{name} is not finished yet: no coordinator runs (obcd up, or systemctl start obcd-coordinator)"
+            return f"{name} is not finished yet: no coordinator runs ({START})"
         at = f" ({view.done} of {view.total} rows)" if view is not None else ""
         why = f": {printable(view.trouble)}" if view is not None and view.trouble else ""
         return f"{name} is not finished yet{at}{why}; the job continues"

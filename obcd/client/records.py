@@ -7,8 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from obcd.core.answer.outcomes import NOT_PARSED
+from obcd.errors import ObcdError
 from obcd.results.reading.answers import Answer, FailedLine
 from obcd.text_files import LeftOut
+
+
+class ObcdWarning(ObcdError, UserWarning):
+    """Something that a person should know; nothing is lost."""
+
 
 #: The class of a failure whose line in the outbox is damaged.
 DAMAGED = "damaged"

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Unpack, cast
 
 from obcd.client.jobs import Job
 from obcd.client.place import DropPlace, SpoolPlace
+from obcd.client.records import ObcdWarning
 from obcd.client.tables.answer_shape import AnswerShape
 from obcd.client.tables.frames import each_row, library_of
 from obcd.client.tables.rows import LineWriter, Wish
@@ -25,7 +26,7 @@ from obcd.core.tables.file_format import JSONL, form_of, stem_of
 from obcd.errors import InputError, UsageError
 from obcd.spool.folders.disk import BLOCK
 from obcd.spool.submit.by_content import KeyedContent, find_recorded, submit_content
-from obcd.spool.submit.dropping import Submitted, find_target, open_source
+from obcd.spool.submit.dropping import Submitted, drop_name, find_target, open_source
 from obcd.spool.submit.exactly_once import find_state_folder
 from obcd.text import plural, printable
 
@@ -41,10 +42,6 @@ if TYPE_CHECKING:
         options: Mapping[str, object]
         think: bool | str
         n: int
-
-
-class ObcdWarning(UserWarning):
-    """Something that a person should know; nothing is lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,11 +251,24 @@ def _remark(writer: LineWriter) -> str:
     return f"{plural(writer.unfilled, 'row')} of {writer.rows} cannot fill the template and will fail; row {row}: {why}"
 
 
+def name_of(key: str, prepared: PreparedRows) -> str:
+    """Return the name in the inbox of rows with a key.
+
+    Raises:
+        UsageError: If the key cannot be part of one.
+    """
+    name = key if form_of(key) is not None else key + prepared.ending
+    try:
+        return drop_name(name)
+    except InputError:
+        raise UsageError(f"key: '{printable(key)}' cannot be the name of a job: use letters, digits, - and _") from None
+
+
 def _submit(
     spool: SpoolPlace, prepared: PreparedRows, key: str, profile: str, *, again: bool
 ) -> tuple[Job, Submitted | None]:
     settings, layout = spool.settings, spool.layout
-    name = key if form_of(key) is not None else key + prepared.ending
+    name = name_of(key, prepared)
     reading = settings.reading_of(profile)
     target = find_target(layout.inbox, profile, name, reading, settings.accepts(profile))
     content = KeyedContent(key=key, file=prepared.file, sha256=prepared.sha256, label=prepared.label)

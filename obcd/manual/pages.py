@@ -14,6 +14,7 @@ READING_ORDER = (
     "dropping-files",
     "formats",
     "structured-answers",
+    "from-python",
     "openai-batches",
     "windows-and-deadlines",
     "operating",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,3 +104,15 @@ def _cpu_lines() -> list[str]:
         return Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     except OSError:
         return []
+
+
+def growth() -> Callable[[], float]:
+    """Return a function that returns by how many MiB this process has grown at most since now (proc(5), clear_refs)."""
+    Path("/proc/self/clear_refs").write_text("5", "ascii")  # the peak is from now on
+    before = _memory("VmRSS")
+    return lambda: (_memory("VmHWM") - before) / 1024
+
+
+def _memory(name: str) -> int:
+    lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    return int(next(line for line in lines if line.startswith(f"{name}:")).split()[1])

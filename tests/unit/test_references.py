@@ -131,7 +131,8 @@ def is_there(start: Path, rest: list[str]) -> bool:
         return is_there(below, rest[1:])
     if below.with_suffix(".py").is_file():
         return is_there(below.with_suffix(".py"), rest[1:])
-    return set(rest) <= names_in(start / "__init__.py")
+    own = [path for path in (start / "__init__.py", start / "__init__.pyi") if path.is_file()]
+    return set(rest) <= frozenset().union(*map(names_in, own))
 
 
 def lost_paths(text: Text) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Control a job by a file in the inbox, and wait for its effect: `obcd cancel`, `pause` …, and `Job.cancel`."""
+"""Control a job by a file in the inbox, and wait for its effect: `obcd cancel`, `pause` …, and `jobs.Job.cancel`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drop the failed lines of a published job again, with the same profile; `obcd retry` and `Job.retry` do so."""
+"""Drop the failed lines of a published job again, with the same profile; `obcd retry` and `jobs.Job.retry` do so."""
 
 from __future__ import annotations
 

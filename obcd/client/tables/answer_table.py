@@ -14,7 +14,7 @@ _TEXT, _INT, _FLOAT = ColumnKind.TEXT, ColumnKind.INT, ColumnKind.FLOAT
 
 
 def answer_columns(records: Iterable[JobAnswer | JobFailure], shape: AnswerShape) -> dict[str, AnswerColumn]:
-    """Return the columns of `Job.to_pandas`."""
+    """Return the columns of `jobs.Job.to_pandas`."""
     ids: list[Any] = []
     kept: dict[str, list[Any]] = {}
     values, errors, models = list[Any](), list[str | None](), list[str | None]()

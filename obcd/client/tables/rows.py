@@ -138,6 +138,8 @@ class LineWriter:
 
     def _from_template(self, row: Mapping[str, object]) -> Mapping[str, object]:
         wish = self.wish
+        if self.rows == 1 and (missing := [name for name in wish.keep if name not in row]):
+            raise ValueError(f"it has no field `{printable(missing[0])}`, which keep= names")
         own = row.get(wish.id_field)
         document: dict[str, object] = {} if is_blank(own) else {"id": own}
         try:

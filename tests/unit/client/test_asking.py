@@ -48,6 +48,17 @@ def test_row_without_an_answer_is_missing_and_the_warning_says_how_to_find_it(da
     assert (failure.row, failure.kind, failure.message) == (1, "server_error", "it broke")
 
 
+def test_damaged_outbox_shifts_no_answer(daemon: StandInDaemon) -> None:
+    obcd.ask(["a", "b", "c"], key="letters")
+    file = daemon.layout.outbox / "letters" / "responses.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(lines[0] + b"{damaged\n" + lines[2])
+
+    with pytest.warns(obcd.ObcdWarning, match="1 of 3 rows"):
+        assert obcd.ask(["a", "b", "c"], key="letters") == ["<a>", None, "<c>"]
+    assert [item.kind for item in obcd.attach("letters").failures()] == ["damaged"]
+
+
 def test_schema_gives_values_and_a_class_gives_its_objects(daemon: StandInDaemon) -> None:
     daemon.reply = lambda line: {"age": len(line["prompt"])}
 

@@ -151,6 +151,23 @@ def test_results_before_the_end_are_refused_with_a_sentence(daemon: StandInDaemo
         job.wait(0.0)
 
 
+def test_wait_without_any_coordinator_says_so_once(daemon: StandInDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter(range(0, 1000, 6))
+    monkeypatch.setattr("obcd.client.jobs.monotonic", lambda: float(next(times)))
+    monkeypatch.setattr("obcd.client.jobs.time.sleep", lambda _: None)
+
+    with pytest.warns(obcd.ObcdWarning, match="no coordinator") as warned, pytest.raises(obcd.TimedOutError):
+        submit().wait(100.0)
+
+    assert len(warned) == 1
+
+
+@pytest.mark.parametrize("key", ["a/b", ".hidden", "x" * 300, "a\nb"])
+def test_key_that_cannot_be_a_name_is_refused(daemon: StandInDaemon, key: str) -> None:
+    with pytest.raises(UsageError, match="key"):
+        obcd.submit(["a"], key=key)
+
+
 def test_retry_sends_what_failed_once_and_its_answers_belong_to_the_job(daemon: StandInDaemon) -> None:
     job = submit()
     daemon.work(lambda line: None if line["id"] == "7" else "fine")

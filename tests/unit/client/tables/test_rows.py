@@ -85,6 +85,11 @@ def test_kept_fields_are_echoed_and_others_are_not() -> None:
     assert parse_line(json.dumps(line).encode(), 1).extra == {"ward": "3b"}
 
 
+def test_kept_field_that_is_misspelt_is_refused_at_once() -> None:
+    with pytest.raises(InputError, match=r"row 1: .*ward"):
+        lines([{"note": "a", "Ward": "3b"}], template="{note}", keep=["ward"])
+
+
 def test_values_that_only_python_has_are_written_as_json_holds_them() -> None:
     moment = datetime(2026, 11, 22, 18, 1, tzinfo=UTC)
     values = {"a": float("nan"), "b": moment, "c": Decimal("1.50"), "d": Ward.SURGERY, "e": Path("x"), "f": (1, 2)}
