@@ -80,7 +80,9 @@ def make_application(parts: ApiParts) -> Starlette:
         Route("/v1/models", doors.opened(doors.list_models), methods=["GET"]),
         Route("/v1/models/{model:path}", doors.opened(doors.retrieve_model), methods=["GET"]),
     ]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _on_http_exception})
+    application = Starlette(routes=routes, exception_handlers={HTTPException: _on_http_exception})
+    application.router.redirect_slashes = False  # it would redirect to whatever name the client says that this is
+    return application
 
 
 async def _on_http_exception(_: Request, error: Exception) -> Response:

@@ -138,11 +138,12 @@ class TokenFile:
 
     def refresh(self) -> int:
         """Read the file again if it changed; return how many tokens are in it."""
+        seen: tuple[int, ...] = ()
         try:
             status = self._path.stat()
             seen = (status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
-        except OSError:
-            seen = ()
+        except OSError:  # there is none, or it cannot be seen: no token is valid
+            pass
         if seen != self._seen:
             try:
                 self._entries, self.trouble = read_entries(self._path), ""

@@ -110,7 +110,7 @@ def fuzz(folder: Path, total: int, dice: random.Random) -> Counter[str]:
             path = folder / f"{name}.json"
             path.write_bytes(raw)
             path.chmod(0o640)
-        scan = Scanner(folder, frozenset((OWN,)), with_cards=number % 2 == 0).scan()
+        scan = Scanner(folder, frozenset((OWN,))).scan()
         roster = Roster()
         roster.observe(type(scan)(place=scan.place), 0.0)
         roster.observe(scan, 1.0)

@@ -76,4 +76,5 @@ def test_ids_sort_by_time_and_differ() -> None:
     "text", ["", "file-", "file-../../etc", "batch_" + "0" * 31, "file-" + "0" * 33, "file-" + "G" * 32]
 )
 def test_other_texts_are_no_ids(text: str) -> None:
-    assert core_of(text, FILE) is core_of(text, BATCH) is split_output(text) is split_output(text + "-output") is None
+    assert (core_of(text, FILE), core_of(text, BATCH)) == (None, None)
+    assert (split_output(text), split_output(text + "-output")) == (None, None)
