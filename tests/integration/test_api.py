@@ -13,10 +13,10 @@ from typing import Any
 import psutil
 import pytest
 
-from obcd.api.batch_request import BatchRequest
+from obcd.api.forms.batch_request import BatchRequest
 from obcd.api.place import ApiPlace
 from obcd.api.running import opened_parts
-from obcd.api.token_file import Account
+from obcd.api.token_file import ApiUser
 from obcd.config.loading import load_settings
 from obcd.spool.folders import acl
 from obcd.spool.folders.layout import Layout
@@ -153,7 +153,7 @@ def in_parts(place: ApiPlace, act: Any) -> str:
 @needs_root
 @pytest.mark.case("F10")
 def test_batch_is_the_job_of_the_tokens_user_and_only_its_results_are_the_apis(place: ApiPlace) -> None:
-    account, other = Account(ANN.pw_name, ANN.pw_uid), Account(BEN.pw_name, BEN.pw_uid)
+    account, other = ApiUser(ANN.pw_name, ANN.pw_uid), ApiUser(BEN.pw_name, BEN.pw_uid)
     place.give_folder(API.pw_uid)
 
     def make(parts: Any) -> str:

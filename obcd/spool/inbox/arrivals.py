@@ -95,7 +95,7 @@ class Marker:
     """The content of `name.jsonl.done`; fields are empty if it does not have them.
 
     Example: `{"sha256": "…", "bytes": 8123, "lines": 30, "drop_id": "…", "parent": "<job>"}`; an empty file is a valid
-    marker. `parent` is the job whose failed lines these are (`obcd retry`); `submitter` is the user for whom the API
+    marker. `parent` is the job whose failed lines these are (`obcd retry`). The submitter is the user for whom the API
     dropped it (see `submitters`).
     """
 

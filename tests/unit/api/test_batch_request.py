@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from obcd.api.batch_request import BatchRequest, parse_batch, parse_count, parse_object
-from obcd.api.identifiers import BATCH, FILE, core_of, new_core, split_output
-from obcd.api.refusals import ApiError
+from obcd.api.forms.batch_request import BatchRequest, parse_batch, parse_count, parse_object
+from obcd.api.forms.identifiers import BATCH, FILE, core_of, new_core, split_output
+from obcd.api.forms.refusals import ApiError
 
 GOOD = {"input_file_id": "file-1", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
 

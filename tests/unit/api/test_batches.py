@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from obcd.api.batch_request import BatchRequest
-from obcd.api.refusals import ApiError
+from obcd.api.forms.batch_request import BatchRequest
+from obcd.api.forms.refusals import ApiError
 from obcd.core.request.openai.openai_request import CHAT, EMBEDDINGS
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import Key, Marker
