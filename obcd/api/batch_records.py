@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from obcd.api.identifiers import BATCH, FILE, OUTPUTS
+from obcd.api.forms.identifiers import BATCH, FILE, OUTPUTS
 from obcd.core.answer.openai.batch import Batch
 from obcd.core.documents import Document
 from obcd.spool.folders import disk

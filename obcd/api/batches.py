@@ -1,4 +1,4 @@
-"""The batches of all users: made, looked at, cancelled, and carried on by threads of their own.
+"""The batches of all users: made, looked at, cancelled, and carried on by threads.
 
 A batch that was made is never lost: its record is durable before its maker hears of it, and a thread drops its file,
 again after a crash. Another thread looks at unfinished batches, so that their end is known even if nobody asks before
@@ -17,11 +17,11 @@ from pathlib import Path
 
 from obcd.api.batch_drops import BatchDrops
 from obcd.api.batch_records import BatchRecord, BatchStep, read_record, write_record
-from obcd.api.batch_request import BatchRequest
-from obcd.api.identifiers import BATCH, FILE, OUTPUTS, core_of, new_core, split_output
+from obcd.api.forms.batch_request import BatchRequest
+from obcd.api.forms.identifiers import BATCH, FILE, OUTPUTS, core_of, new_core, split_output
+from obcd.api.forms.refusals import invalid, missing, over_quota
 from obcd.api.job_state import find_end, find_progress, is_in_inbox
-from obcd.api.refusals import invalid, missing, over_quota
-from obcd.api.token_file import Account
+from obcd.api.token_file import ApiUser
 from obcd.api.uploads import Uploads, file_object
 from obcd.clock import wall
 from obcd.errors import ObcdError
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 #: Unfinished batches of one user.
 MOST_UNFINISHED = 1000
-#: A file of more bytes is dropped by a thread of its own, so that no small one waits for it.
+#: A file of more bytes is dropped by a separate thread, so that no small one waits for it.
 LARGE_BYTES = 2**24
 #: Seconds between two looks at unfinished batches, and at what is to be deleted.
 LOOK_SECONDS, SWEEP_SECONDS = 10.0, 3600.0
@@ -111,7 +111,7 @@ class Batches:
 
     # --- what users ask ------------------------------------------------------------------------------------------
 
-    def create(self, account: Account, request: BatchRequest, *, is_repeated: bool) -> dict[str, object]:
+    def create(self, account: ApiUser, request: BatchRequest, *, is_repeated: bool) -> dict[str, object]:
         """Make a batch; return OpenAI's batch object.
 
         Args:
@@ -151,7 +151,7 @@ class Batches:
         self._enqueue(account.uid, record)
         return record.shown()
 
-    def retrieve(self, account: Account, batch: str) -> dict[str, object]:
+    def retrieve(self, account: ApiUser, batch: str) -> dict[str, object]:
         """Return OpenAI's batch object.
 
         Raises:
@@ -159,7 +159,7 @@ class Batches:
         """
         return self._shown(account, self._found(account, batch))
 
-    def cancel(self, account: Account, batch: str) -> dict[str, object]:
+    def cancel(self, account: ApiUser, batch: str) -> dict[str, object]:
         """Cancel a batch; return OpenAI's batch object. To cancel it again changes nothing.
 
         Raises:
@@ -176,7 +176,7 @@ class Batches:
             record = self._carry_out_cancel(account.uid, record)
         return self._shown(account, record)
 
-    def page(self, account: Account, after: str | None, limit: int) -> tuple[list[dict[str, object]], bool]:
+    def page(self, account: ApiUser, after: str | None, limit: int) -> tuple[list[dict[str, object]], bool]:
         """Return OpenAI's batch objects, the newest first, and whether there are more.
 
         Args:
@@ -195,7 +195,7 @@ class Batches:
 
     # --- the files of finished batches ---------------------------------------------------------------------------
 
-    def find_output(self, account: Account, file: str) -> OutputFile | None:
+    def find_output(self, account: ApiUser, file: str) -> OutputFile | None:
         """Return a file with results by its id; None if this user has none of this id, or it is gone."""
         parts = split_output(file)
         record = None if parts is None else read_record(self._folder(account.uid), BATCH + parts[0])
@@ -203,7 +203,7 @@ class Batches:
             return None
         return self._output_of(self._looked_at(account.uid, record), parts[1])
 
-    def outputs_of(self, account: Account) -> Iterator[OutputFile]:
+    def outputs_of(self, account: ApiUser) -> Iterator[OutputFile]:
         """Yield all files with results that a user has."""
         for name in self._names_of(account.uid):
             record = read_record(self._folder(account.uid), name)
@@ -212,7 +212,7 @@ class Batches:
                 if output is not None:
                     yield output
 
-    def hide_output(self, account: Account, file: str) -> None:
+    def hide_output(self, account: ApiUser, file: str) -> None:
         """Show a file with results no more; it stays in the outbox as long as other results do.
 
         Raises:
@@ -250,13 +250,13 @@ class Batches:
         names = (name.removesuffix(".json") for name in os.listdir(self._folder(uid)) if name.endswith(".json"))
         return [name for name in names if core_of(name, BATCH)]
 
-    def _found(self, account: Account, batch: str) -> BatchRecord:
+    def _found(self, account: ApiUser, batch: str) -> BatchRecord:
         record = read_record(self._folder(account.uid), batch) if core_of(batch, BATCH) else None
         if record is None:
             raise missing("batch")
         return record
 
-    def _find_first(self, account: Account, request: BatchRequest) -> BatchRecord | None:
+    def _find_first(self, account: ApiUser, request: BatchRequest) -> BatchRecord | None:
         """Return the batch that an earlier attempt of a client to send this has made; None if none has."""
         names = sorted(self._names_of(account.uid), reverse=True)[:100]
         records = (read_record(self._folder(account.uid), name) for name in names)
@@ -268,7 +268,7 @@ class Batches:
         if record.is_over:
             self._unfinished.discard((uid, record.id))
 
-    def _shown(self, account: Account, record: BatchRecord) -> dict[str, object]:
+    def _shown(self, account: ApiUser, record: BatchRecord) -> dict[str, object]:
         """Return OpenAI's batch object as of now."""
         record = self._looked_at(account.uid, record)
         if record.step != BatchStep.DROPPED:

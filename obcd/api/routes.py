@@ -19,12 +19,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from obcd.api.batch_request import parse_batch, parse_count, parse_expiry, parse_object, shown
 from obcd.api.batches import Batches
-from obcd.api.identifiers import OUTPUTS
-from obcd.api.refusals import SERVER, ApiError, invalid, missing, too_large, unauthorized, unavailable
-from obcd.api.token_file import Account, TokenFile
-from obcd.api.upload_form import UploadForm
+from obcd.api.forms.batch_request import parse_batch, parse_count, parse_expiry, parse_object, shown
+from obcd.api.forms.identifiers import OUTPUTS
+from obcd.api.forms.refusals import SERVER, ApiError, invalid, missing, too_large, unauthorized, unavailable
+from obcd.api.forms.upload_form import UploadForm
+from obcd.api.token_file import ApiUser, TokenFile
 from obcd.api.uploads import Uploads
 from obcd.clock import monotonic
 from obcd.errors import ObcdError
@@ -46,7 +46,7 @@ BLOCK_BYTES = 2**20
 BATCHES, FILES = (20, 100), (10_000, 10_000)
 PURPOSE = "batch"
 
-Act = Callable[[Request, Account], Awaitable[Response]]
+Act = Callable[[Request, ApiUser], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,9 @@ def make_application(parts: ApiParts) -> Starlette:
         Route("/v1/models", doors.opened(doors.list_models), methods=["GET"]),
         Route("/v1/models/{model:path}", doors.opened(doors.retrieve_model), methods=["GET"]),
     ]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _on_http_exception})
+    application = Starlette(routes=routes, exception_handlers={HTTPException: _on_http_exception})
+    application.router.redirect_slashes = False  # it would redirect to whatever name the client says that this is
+    return application
 
 
 async def _on_http_exception(_: Request, error: Exception) -> Response:
@@ -131,7 +133,7 @@ class _Doors:
 
         return carry_out
 
-    async def _find_account(self, request: Request) -> Account:
+    async def _find_account(self, request: Request) -> ApiUser:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         account = None
         if scheme.lower() == "bearer":
@@ -142,7 +144,7 @@ class _Doors:
 
     # --- files ---------------------------------------------------------------------------------------------------
 
-    async def create_file(self, request: Request, account: Account) -> Response:
+    async def create_file(self, request: Request, account: ApiUser) -> Response:
         announced = _length(request)
         if announced > self._uploads.limits.file_bytes + FORM_BYTES:
             raise too_large(f"a file may have {self._uploads.limits.file_bytes} bytes: split it")
@@ -169,7 +171,7 @@ class _Doors:
             await run_in_threadpool(self._uploads.give_up, coming)
         return _json(stored.shown())
 
-    async def list_files(self, request: Request, account: Account) -> Response:
+    async def list_files(self, request: Request, account: ApiUser) -> Response:
         query = request.query_params
         limit = parse_count(query.get("limit"), *FILES)
         order = query.get("order", "desc")
@@ -185,20 +187,20 @@ class _Doors:
             found = found[places[0] + 1 :]
         return _page(found[:limit], len(found) > limit)
 
-    def _all_files(self, account: Account, purpose: str | None) -> list[dict[str, Any]]:
+    def _all_files(self, account: ApiUser, purpose: str | None) -> list[dict[str, Any]]:
         uploaded = (stored.shown() for stored in self._uploads.all_of(account.uid))
         results = (output.facts for output in self._batches.outputs_of(account))
         return [item for item in (*uploaded, *results) if purpose in (None, item["purpose"])]
 
-    async def retrieve_file(self, request: Request, account: Account) -> Response:
+    async def retrieve_file(self, request: Request, account: ApiUser) -> Response:
         return _json((await run_in_threadpool(self._find_file, account, request.path_params["file"]))[0])
 
-    async def read_file(self, request: Request, account: Account) -> Response:
+    async def read_file(self, request: Request, account: ApiUser) -> Response:
         facts, path = await run_in_threadpool(self._find_file, account, request.path_params["file"])
         status = await run_in_threadpool(path.stat)
         return FileResponse(path, media_type="application/octet-stream", stat_result=status, filename=facts["filename"])
 
-    def _find_file(self, account: Account, file: str) -> tuple[dict[str, Any], Any]:
+    def _find_file(self, account: ApiUser, file: str) -> tuple[dict[str, Any], Any]:
         stored = self._uploads.find(account.uid, file)
         if stored is not None:
             return stored.shown(), self._uploads.content_of(account.uid, file)
@@ -207,12 +209,12 @@ class _Doors:
             raise missing("file")
         return output.facts, output.path
 
-    async def delete_file(self, request: Request, account: Account) -> Response:
+    async def delete_file(self, request: Request, account: ApiUser) -> Response:
         file = request.path_params["file"]
         await run_in_threadpool(self._delete_file, account, file)
         return _json({"id": file, "object": "file", "deleted": True})
 
-    def _delete_file(self, account: Account, file: str) -> None:
+    def _delete_file(self, account: ApiUser, file: str) -> None:
         stored = self._uploads.find(account.uid, file)
         if stored is not None:
             self._uploads.delete(account.uid, stored)
@@ -223,29 +225,29 @@ class _Doors:
 
     # --- batches -------------------------------------------------------------------------------------------------
 
-    async def create_batch(self, request: Request, account: Account) -> Response:
+    async def create_batch(self, request: Request, account: ApiUser) -> Response:
         wanted = parse_batch(parse_object(await _body(request)))
         is_repeated = request.headers.get("x-stainless-retry-count", "0") != "0"
         make = partial(self._batches.create, account, wanted, is_repeated=is_repeated)
         return _json(await run_in_threadpool(make))
 
-    async def list_batches(self, request: Request, account: Account) -> Response:
+    async def list_batches(self, request: Request, account: ApiUser) -> Response:
         limit, after = parse_count(request.query_params.get("limit"), *BATCHES), request.query_params.get("after")
         return _page(*await run_in_threadpool(self._batches.page, account, after, limit))
 
-    async def retrieve_batch(self, request: Request, account: Account) -> Response:
+    async def retrieve_batch(self, request: Request, account: ApiUser) -> Response:
         return _json(await run_in_threadpool(self._batches.retrieve, account, request.path_params["batch"]))
 
-    async def cancel_batch(self, request: Request, account: Account) -> Response:
+    async def cancel_batch(self, request: Request, account: ApiUser) -> Response:
         await _body(request)
         return _json(await run_in_threadpool(self._batches.cancel, account, request.path_params["batch"]))
 
     # --- models --------------------------------------------------------------------------------------------------
 
-    async def list_models(self, request: Request, account: Account) -> Response:
+    async def list_models(self, request: Request, account: ApiUser) -> Response:
         return _page([self._model(name) for name in self._parts.models], False)
 
-    async def retrieve_model(self, request: Request, account: Account) -> Response:
+    async def retrieve_model(self, request: Request, account: ApiUser) -> Response:
         name = request.path_params["model"]
         if name not in self._parts.models:
             raise missing(f"model as {shown(name)}", "model")

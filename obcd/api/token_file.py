@@ -45,7 +45,7 @@ class TokenEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class ApiUser:
     """The user behind a request."""
 
     name: str
@@ -122,7 +122,7 @@ class TokenFile:
         #: Why the file cannot be read, "" if it can: no token is valid then.
         self.trouble = ""
 
-    def find(self, token: str) -> Account | None:
+    def find(self, token: str) -> ApiUser | None:
         """Return whose token this is; None if it is not valid. The time does not depend on how much of it is right."""
         self.refresh()
         if not 0 < len(token) <= MAX_TOKEN:
@@ -134,15 +134,16 @@ class TokenFile:
         uid = find_uid(found.user) if found is not None else None
         if found is None or uid is None or uid in self._forbidden or self._only not in (None, uid):
             return None
-        return Account(found.user, uid)
+        return ApiUser(found.user, uid)
 
     def refresh(self) -> int:
         """Read the file again if it changed; return how many tokens are in it."""
+        seen: tuple[int, ...] = ()
         try:
             status = self._path.stat()
             seen = (status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
-        except OSError:
-            seen = ()
+        except OSError:  # there is none, or it cannot be seen: no token is valid
+            pass
         if seen != self._seen:
             try:
                 self._entries, self.trouble = read_entries(self._path), ""

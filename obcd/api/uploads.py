@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from obcd.api.identifiers import FILE, core_of, new_core
-from obcd.api.refusals import over_quota, too_large, unavailable
+from obcd.api.forms.identifiers import FILE, core_of, new_core
+from obcd.api.forms.refusals import over_quota, too_large, unavailable
 from obcd.clock import wall
 from obcd.core.documents import Document
 from obcd.spool.folders import disk

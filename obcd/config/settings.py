@@ -112,7 +112,7 @@ def _checked_listen(value: str) -> str:
         endpoint = parse_endpoint(value)
     except ValueError:
         raise ValueError(f'must be "127.0.0.1:PORT" or "unix:/PATH", not {value!r:.60}') from None
-    if endpoint.url != f"http://{value}":
+    if endpoint.prefix or endpoint.url != f"http://{value}":
         raise ValueError(f'must be "127.0.0.1:PORT" or "unix:/PATH", not {value!r:.60}')
     if not endpoint.is_loopback:
         raise ValueError(

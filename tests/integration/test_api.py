@@ -13,15 +13,16 @@ from typing import Any
 import psutil
 import pytest
 
-from obcd.api.batch_request import BatchRequest
+from obcd.api.forms.batch_request import BatchRequest
 from obcd.api.place import ApiPlace
 from obcd.api.running import opened_parts
-from obcd.api.token_file import Account
+from obcd.api.token_file import ApiUser
 from obcd.config.loading import load_settings
 from obcd.spool.folders import acl
 from obcd.spool.folders.layout import Layout
+from tests.api_support import ApiProcess, finished, start_api
 from tests.faults.users import User, needs_root
-from tests.support import Cluster, CoordinatorProcess, Published, Running, Simulated, run_obcd, wait_until, write_config
+from tests.support import Cluster, Published, Running, Simulated, wait_until, write_config
 from tests.unit.api.api_spool import lines
 
 pytestmark = pytest.mark.integration
@@ -30,64 +31,9 @@ ME = pwd.getpwuid(os.geteuid()).pw_name
 CHAT = "/v1/chat/completions"
 
 
-class ApiCoordinator(CoordinatorProcess):
-    """A coordinator whose configuration has an API."""
-
-    def obcd_api(self, *words: str) -> str:
-        done = run_obcd(self.environment, "api", "--config", self.config, "--root", self.root, *words)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-
-class ApiProcess:
-    """`obcd api` on the spool of a coordinator, and a client of OpenAI's for it."""
-
-    def __init__(self, cluster: Cluster, coordinator: ApiCoordinator, address: str) -> None:
-        self._cluster, self._coordinator, self._address = cluster, coordinator, address
-        self._options = ("--config", coordinator.config, "--root", coordinator.root)
-        self.token = coordinator.obcd_api("token", ME)
-        self.process = self.start()
-
-    def start(self) -> Running:
-        process = self._cluster.begin("api", *self._options)
-        wait_until(lambda: self._answers(process), what=process.text)
-        return process
-
-    def _answers(self, process: Running) -> bool:
-        assert process.process.poll() is None, process.text()
-        host, _, port = self._address.rpartition(":")
-        with socket.socket() as probe:
-            return probe.connect_ex((host, int(port))) == 0
-
-    def client(self, **options: Any) -> Any:
-        from openai import OpenAI  # noqa: PLC0415 - it takes a second to import
-
-        return OpenAI(api_key=self.token, base_url=f"http://{self._address}/v1", **options)
-
-
-def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
-
-
 @pytest.fixture
 def api(cluster: Cluster, quick_server: Simulated, started: list[Running]) -> ApiProcess:
-    address = free_address()
-    config = cluster.configure(quick_server.names, api={"enabled": True, "listen": address})
-    coordinator = ApiCoordinator(cluster.environment, cluster.folder / "root", config)
-    started.append(coordinator)
-    return ApiProcess(cluster, coordinator, address)
-
-
-def finished(client: Any, batch: str) -> Any:
-    """Wait for the end of a batch, as a client does."""
-
-    def over() -> Any:
-        found = client.batches.retrieve(batch)
-        return found if found.status in ("completed", "failed", "cancelled", "expired") else None
-
-    return wait_until(over)
+    return start_api(cluster, quick_server, started)
 
 
 def test_official_client_takes_a_batch_through_its_whole_life(api: ApiProcess, tmp_path: Path) -> None:
@@ -158,7 +104,7 @@ def test_api_that_is_killed_goes_on_where_it_was(api: ApiProcess, quick_server: 
 
 
 def test_slow_connections_do_not_keep_others_out(api: ApiProcess) -> None:
-    host, _, port = api._address.rpartition(":")
+    host, _, port = api.address.rpartition(":")
     slow = [socket.create_connection((host, int(port))) for _ in range(100)]
     for number, connection in enumerate(slow):
         connection.sendall(b"POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n"[: 10 + number])
@@ -207,7 +153,7 @@ def in_parts(place: ApiPlace, act: Any) -> str:
 @needs_root
 @pytest.mark.case("F10")
 def test_batch_is_the_job_of_the_tokens_user_and_only_its_results_are_the_apis(place: ApiPlace) -> None:
-    account, other = Account(ANN.pw_name, ANN.pw_uid), Account(BEN.pw_name, BEN.pw_uid)
+    account, other = ApiUser(ANN.pw_name, ANN.pw_uid), ApiUser(BEN.pw_name, BEN.pw_uid)
     place.give_folder(API.pw_uid)
 
     def make(parts: Any) -> str:

@@ -56,12 +56,13 @@ def api(context: click.Context, config: str | None, root: str | None, verbose: b
         need_web(module)
     from obcd.api.running import run  # noqa: PLC0415 - what it imports is an extra
 
+    place = _find_place(config, root)
     set_up_logging(logging.DEBUG if verbose else logging.INFO)
     tie_to_parent(os.environ)
     forbid_core_dumps()
     os.umask(0o077)
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when it has ended
-    run(_find_place(config, root))
+    run(place)
     return ExitCode.DONE
 
 

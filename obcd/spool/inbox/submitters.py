@@ -1,4 +1,4 @@
-"""Whose a drop is: the owner of its file, or the user for whom the API's user dropped it (`submitter` of the marker).
+"""Whose a drop is: the owner of its file, or the user for whom the API's user dropped it (the submitter in its marker).
 
 Only a drop of the API's user (`[api] user`) may name somebody else, and never root or the daemon: a drop cannot get
 more rights than its submitter has.

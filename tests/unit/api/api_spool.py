@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from obcd.api.batch_drops import BatchDrops
-from obcd.api.batch_request import BatchRequest
 from obcd.api.batches import Batches
-from obcd.api.token_file import Account
+from obcd.api.forms.batch_request import BatchRequest
+from obcd.api.token_file import ApiUser
 from obcd.api.uploads import StoredFile, UploadLimits, Uploads
 from obcd.core.request.openai.openai_request import CHAT
 from obcd.spool.folders import disk
@@ -18,7 +18,7 @@ from obcd.spool.folders.layout import Layout
 from obcd.spool.job.job_folder import JobHeader
 from tests.unit.spool.spools import accepted, drop_of, finish, order_of
 
-ANN, BEN = Account("ann", 61011), Account("ben", 61012)
+ANN, BEN = ApiUser("ann", 61011), ApiUser("ben", 61012)
 LIMITS = UploadLimits(file_bytes=2**20, user_bytes=2**21, min_free_bytes=0, keep_seconds=1e6)
 
 
@@ -46,7 +46,7 @@ class ApiSpool:
         self.batches = Batches(BatchDrops(self.layout, folder / "drops"), self.uploads, "", 1e6)
         self.batches.open()
 
-    def upload(self, account: Account = ANN, content: bytes = b"") -> StoredFile:
+    def upload(self, account: ApiUser = ANN, content: bytes = b"") -> StoredFile:
         coming = self.uploads.begin(account.uid)
         try:
             self.uploads.write(coming, content or lines())
@@ -54,7 +54,7 @@ class ApiSpool:
         finally:
             self.uploads.give_up(coming)
 
-    def create(self, account: Account = ANN, content: bytes = b"", endpoint: str = CHAT, **changes: Any) -> str:
+    def create(self, account: ApiUser = ANN, content: bytes = b"", endpoint: str = CHAT, **changes: Any) -> str:
         """Make a batch, and return its id."""
         request = BatchRequest(self.upload(account, content).id, endpoint, **changes)
         return str(self.batches.create(account, request, is_repeated=False)["id"])
@@ -77,12 +77,12 @@ class ApiSpool:
         (path,) = self.dropped()
         return accepted(self.layout, order_of(drop_of(path)))
 
-    def completed(self, account: Account = ANN) -> str:
+    def completed(self, account: ApiUser = ANN) -> str:
         """Make a batch, answer it, and return its id."""
         batch = self.create(account)
         self.drop_all()
         finish(self.layout, self.accept())
         return batch
 
-    def status(self, batch: str, account: Account = ANN) -> str:
+    def status(self, batch: str, account: ApiUser = ANN) -> str:
         return str(self.batches.retrieve(account, batch)["status"])

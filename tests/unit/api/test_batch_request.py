@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from obcd.api.batch_request import BatchRequest, parse_batch, parse_count, parse_object
-from obcd.api.identifiers import BATCH, FILE, core_of, new_core, split_output
-from obcd.api.refusals import ApiError
+from obcd.api.forms.batch_request import BatchRequest, parse_batch, parse_count, parse_object
+from obcd.api.forms.identifiers import BATCH, FILE, core_of, new_core, split_output
+from obcd.api.forms.refusals import ApiError
 
 GOOD = {"input_file_id": "file-1", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
 
@@ -76,4 +76,5 @@ def test_ids_sort_by_time_and_differ() -> None:
     "text", ["", "file-", "file-../../etc", "batch_" + "0" * 31, "file-" + "0" * 33, "file-" + "G" * 32]
 )
 def test_other_texts_are_no_ids(text: str) -> None:
-    assert core_of(text, FILE) is core_of(text, BATCH) is split_output(text) is split_output(text + "-output") is None
+    assert (core_of(text, FILE), core_of(text, BATCH)) == (None, None)
+    assert (split_output(text), split_output(text + "-output")) == (None, None)

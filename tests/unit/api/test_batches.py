@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from obcd.api.batch_request import BatchRequest
-from obcd.api.refusals import ApiError
+from obcd.api.forms.batch_request import BatchRequest
+from obcd.api.forms.refusals import ApiError
 from obcd.core.request.openai.openai_request import CHAT, EMBEDDINGS
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import Key, Marker
@@ -137,11 +137,11 @@ def test_file_that_the_coordinator_rejects_fails_with_its_reason(spool: ApiSpool
 
 def test_batch_that_is_cancelled_before_its_job_is_withdrawn(spool: ApiSpool) -> None:
     waiting, dropped = spool.create(), spool.create()
-    uid, _ = ANN.uid, spool.batches.drop(ANN.uid, dropped)
+    spool.batches.drop(ANN.uid, dropped)
 
     assert spool.batches.cancel(ANN, waiting)["status"] == "cancelling"
     assert official(spool.batches.cancel(ANN, dropped)).status == "cancelled"
-    spool.batches.drop(uid, waiting)
+    spool.batches.drop(ANN.uid, waiting)
 
     assert spool.status(waiting) == "cancelled"
     assert list(spool.layout.inbox.glob("*.jsonl*")) == [], "neither file nor marker is left"
@@ -216,7 +216,7 @@ def test_pages_follow_each_other_from_the_newest(spool: ApiSpool) -> None:
     pages, after = [], None
     for _ in range(3):
         page, has_more = spool.batches.page(ANN, after, 2)
-        pages.append(([item["id"] for item in page], has_more))
+        pages.append(([str(item["id"]) for item in page], has_more))
         after = str(page[-1]["id"])
 
     assert sorted(name for page, _ in pages for name in page) == sorted(made)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from obcd.api.token_file import Account, TokenEntry, TokenFile, digest_of, make_token, read_entries, write_entries
+from obcd.api.token_file import ApiUser, TokenEntry, TokenFile, digest_of, make_token, read_entries, write_entries
 
 SOMEBODY = next(user for user in pwd.getpwall() if user.pw_uid not in (0, os.geteuid()))
 ME = pwd.getpwuid(os.geteuid()).pw_name
@@ -28,7 +28,7 @@ def test_token_is_its_users_and_only_its_digest_is_on_disk(path: Path) -> None:
     first, second = put(path, SOMEBODY.pw_name, SOMEBODY.pw_name)
 
     assert TokenFile(path, ()).find(first) == TokenFile(path, ()).find(second)
-    assert TokenFile(path, ()).find(first) == Account(SOMEBODY.pw_name, SOMEBODY.pw_uid)
+    assert TokenFile(path, ()).find(first) == ApiUser(SOMEBODY.pw_name, SOMEBODY.pw_uid)
     assert first.encode() not in path.read_bytes()
     assert digest_of(first).encode() in path.read_bytes()
     assert path.stat().st_mode & 0o777 == 0o600

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from obcd.api.refusals import ApiError
-from obcd.api.upload_form import MAX_FIELD_BYTES, UploadForm
+from obcd.api.forms.refusals import ApiError
+from obcd.api.forms.upload_form import MAX_FIELD_BYTES, UploadForm
 
 TYPE = "multipart/form-data; boundary=XX"
 FILE = b'--XX\r\nContent-Disposition: form-data; name="file"; filename="in.jsonl"\r\n\r\n'

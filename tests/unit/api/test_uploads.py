@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from obcd.api import uploads as module
-from obcd.api.refusals import ApiError
+from obcd.api.forms.refusals import ApiError
 from obcd.spool.folders.layout import Layout
 from tests.unit.api.api_spool import ANN, BEN, LIMITS, ApiSpool
 from tests.unit.spool.spools import Crashed, crash_at

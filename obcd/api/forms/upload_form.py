@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from obcd.api.refusals import invalid
+from obcd.api.forms.refusals import invalid
 from obcd.text import printable
+
+# It warns of each odd byte of a client, and shows it.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 #: Most fields of a form, and most bytes of one that is not the file.
 MOST_FIELDS, MAX_FIELD_BYTES = 16, 1024

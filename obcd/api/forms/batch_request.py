@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from obcd.api.refusals import ApiError, invalid
+from obcd.api.forms.refusals import ApiError, invalid
 from obcd.core.answer.openai.batch import WINDOW
 from obcd.core.request.openai.openai_request import CHAT, COMPLETIONS, EMBEDDINGS
 
