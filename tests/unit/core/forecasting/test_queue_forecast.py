@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from obcd.core.forecasting.queue_forecast import Load, Capacity, forecast
+from obcd.core.forecasting.queue_forecast import Capacity, Load, forecast
 from obcd.core.forecasting.windows import Windows
 from obcd.core.scheduling.fair_share import Rank
 
