@@ -55,7 +55,11 @@ class Forecaster:
         if now < self._next:
             return
         self._next = now + FORECAST_SECONDS
-        unfinished = {header.id: header for header in self._jobs.unfinished() if header.by}
+        unfinished = {
+            header.id: header
+            for header in self._jobs.unfinished()
+            if header.by and self._jobs.state(header.id) not in (JobState.COMPLETE, JobState.CANCELLED)
+        }
         self._watches = {job: self._watches.get(job) or DeadlineWatch(header.by) for job, header in unfinished.items()}
         usual = {load.job: load for load in self._loads(now)}
         capacities = list(self._capacities())
@@ -90,7 +94,8 @@ class Forecaster:
             ends = forecast(loads, capacities, at, active_jobs=active_jobs)
         for job, header in headers.items():
             watch = self._watches[job]
-            if watch.look(usual_ends.get(job), ends.get(job), at):
+            running = self._jobs.running.get(job)
+            if watch.look(usual_ends.get(job), ends.get(job), at, running.work.seen if running is not None else 0):
                 self._report(header, watch, at)
             if watch.is_late:
                 self._troubles[job] = watch.describe(header.label, at)

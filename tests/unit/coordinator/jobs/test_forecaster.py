@@ -10,6 +10,7 @@ import pytest
 from obcd.config.settings import Settings
 from obcd.coordinator.endpoints.endpoint_set import Endpoints
 from obcd.coordinator.jobs.forecaster import FORECAST_SECONDS, MOST_WAITING, Forecaster
+from obcd.coordinator.view import JobState
 from obcd.core.events import EventKind
 from obcd.core.request.records import Signature
 from obcd.core.scheduling.fair_share import Rank
@@ -164,3 +165,16 @@ def test_long_line_of_jobs_counts_as_a_whole_and_those_with_deadlines_one_by_one
     loads = list(made.forecaster._loads(0.0))
     assert len(loads) == 1 + MOST_WAITING + 1 + 2
     assert sum(load.requests for load in loads) == 4 + 9 * (MOST_WAITING + 51)
+
+
+def test_job_that_is_complete_or_cancelled_misses_no_deadline(tmp_path: Path) -> None:
+    made = Cluster(tmp_path)
+    made.start("done", by=AT + 7)
+    made.start("ended", by=AT + 7)
+    made.jobs.running["done"].move(JobState.COMPLETE)
+    made.jobs.bind("ended", JobControls(canceller=1))
+
+    made.look(4)
+
+    assert made.forecaster.take_events() == []
+    assert made.forecaster.troubles == []
