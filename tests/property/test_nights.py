@@ -112,3 +112,18 @@ def test_thousand_nights() -> None:
 
     check_nothing_is_lost(cluster)
     assert cluster.broken_off > 100
+
+
+@pytest.mark.parametrize("of_job", [True, False])
+def test_nothing_is_sent_that_could_not_finish_before_the_end(*, of_job: bool) -> None:
+    start = datetime(2026, 12, 1, 12, 0, tzinfo=BERLIN).timestamp()
+    cluster = SimulatedCluster({"gpu0": 4}, start, random.Random(1), mean_seconds=1000.0, spread=0.0, limit=1e9)
+    window = Windows.parse("22:00-01:00", BERLIN)
+    cluster.add_job("night", 200, window if of_job else None)
+    if not of_job:
+        cluster.endpoint_windows["gpu0"] = window
+
+    pass_nights(cluster, 4 * 86400)
+
+    assert cluster.broken_off == 0
+    assert cluster.answers.total() == 4 * 4 * 9  # of ten that fit, one would end too near the end of the window

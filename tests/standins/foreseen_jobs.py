@@ -168,7 +168,7 @@ def _run_through(seed: int, watch: DeadlineWatch | None, breaks_at: float | None
         if watch is not None and cluster.now >= next_look:
             next_look = cluster.now + LOOK_SECONDS
             end = cluster.foresee().get(job) if cluster.work[job].seen >= 5 else None
-            if watch.look(end, end, cluster.at) and watch.is_late and reported is None:
+            if watch.look(end, end, cluster.at, cluster.work[job].seen) and watch.is_late and reported is None:
                 reported = cluster.at
         wanted = [cluster.next_change()]
         if watch is not None and twentieth:

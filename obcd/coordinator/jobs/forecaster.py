@@ -22,8 +22,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two forecasts.
 FORECAST_SECONDS = 5.0
-#: Most waiting jobs that a forecast counts; those behind them do not come before anything that it shows.
-MOST_WAITING = 200
+#: Most waiting jobs that a forecast looks at one by one (twice that with those that have deadlines), and most
+#: submitters whose other jobs count as one: it takes 30 ms then.
+MOST_WAITING, MOST_RESTS = 24, 8
 #: Answers after which a job's own speed counts, and not that of its profile.
 LEAST_ANSWERS = 5
 
@@ -54,7 +55,11 @@ class Forecaster:
         if now < self._next:
             return
         self._next = now + FORECAST_SECONDS
-        unfinished = {header.id: header for header in self._jobs.unfinished() if header.by}
+        unfinished = {
+            header.id: header
+            for header in self._jobs.unfinished()
+            if header.by and self._jobs.state(header.id) not in (JobState.COMPLETE, JobState.CANCELLED)
+        }
         self._watches = {job: self._watches.get(job) or DeadlineWatch(header.by) for job, header in unfinished.items()}
         usual = {load.job: load for load in self._loads(now)}
         capacities = list(self._capacities())
@@ -89,7 +94,8 @@ class Forecaster:
             ends = forecast(loads, capacities, at, active_jobs=active_jobs)
         for job, header in headers.items():
             watch = self._watches[job]
-            if watch.look(usual_ends.get(job), ends.get(job), at):
+            running = self._jobs.running.get(job)
+            if watch.look(usual_ends.get(job), ends.get(job), at, running.work.seen if running is not None else 0):
                 self._report(header, watch, at)
             if watch.is_late:
                 self._troubles[job] = watch.describe(header.label, at)
@@ -151,11 +157,18 @@ class Forecaster:
         in_flight = self._in_flight(now)
         for job in running:
             yield self._load_of(job, usual, in_flight)
-        for place, header in enumerate(self._jobs.accepted.values()):
-            if place >= MOST_WAITING:
-                return
-            if not self._jobs.is_paused(header.id):
-                each = self.paces.get(header.profile, usual)
+        yield from self._waiting_loads(usual)
+
+    def _waiting_loads(self, usual: float) -> Iterator[Load]:
+        """Yield the jobs in line: the first ones and those with a deadline; of the others, one for each submitter."""
+        rest: dict[int, list[float]] = defaultdict(lambda: [0, 0.0])
+        left = MOST_WAITING
+        for header in self._jobs.accepted.values():
+            if self._jobs.is_paused(header.id):
+                continue
+            each = self.paces.get(header.profile, usual)
+            if left > 0 or (header.by and left > -MOST_WAITING):
+                left -= 1
                 yield Load(
                     job=header.id,
                     submitter=header.uid,
@@ -166,6 +179,12 @@ class Forecaster:
                     windows=window_of(header),
                     is_active=False,
                 )
+            else:
+                rest[header.uid][0] += header.requests
+                rest[header.uid][1] += header.requests * each
+        for uid, (requests, seconds) in sorted(rest.items(), key=lambda item: -item[1][1])[:MOST_RESTS]:
+            name = f"the rest of {uid}"
+            yield Load(job=name, submitter=uid, requests=int(requests), seconds=seconds, is_active=False)
 
     def _in_flight(self, now: float) -> Mapping[str, list[tuple[int, float]]]:
         """Return `{job: its requests in flight, as in WorkLeft.look_at}`."""

@@ -7,6 +7,7 @@ margin that shrinks as the deadline comes near, and a report takes a forecast th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from obcd.core.scheduling.fair_share import MOST_PRIORITY, Rank
 DANGER_SHARE, DANGER_SECONDS = 0.15, 300.0
 #: A job is late if it ends this long after its deadline: a share of the time until its end, and seconds.
 LATE_SHARE, LATE_SECONDS = 0.03, 60.0
+#: The share grows by this, over the square root of the answers seen: the mean of a few says little.
+DOUBT, MOST_DOUBT = 0.4, 0.3
 #: Seconds for which the forecast has to say so.
 HOLD_SECONDS = 20.0
 
@@ -38,12 +41,13 @@ class DeadlineWatch:
     is_late: bool = False
     _turned_at: float | None = None
 
-    def look(self, usual_end: float | None, ends_at: float | None, at: float) -> bool:
+    def look(self, usual_end: float | None, ends_at: float | None, at: float, seen: int = 10_000) -> bool:
         """Take in a new forecast.
 
         Args:
             usual_end: The end if no rank is raised; None: it is not foreseeable.
             ends_at: The end with the ranks in force.
+            seen: The number of the job's answers from which it follows.
 
         Returns:
             Whether `is_late` has changed.
@@ -57,7 +61,8 @@ class DeadlineWatch:
         elif ends_at is None:
             is_late, hold = self.is_late, 0.0
         else:
-            slack = LATE_SECONDS + LATE_SHARE * max(0.0, ends_at - at)
+            share = LATE_SHARE + min(MOST_DOUBT, DOUBT / math.sqrt(max(1, seen)))
+            slack = LATE_SECONDS + share * max(0.0, ends_at - at)
             is_late, hold = ends_at > self.by + (-slack if self.is_late else slack), HOLD_SECONDS
         if is_late is self.is_late:
             self._turned_at = None

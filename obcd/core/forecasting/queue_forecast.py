@@ -7,7 +7,7 @@ take turns by requests, and nothing flows while a window is closed. It knows no 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
@@ -85,12 +85,20 @@ def forecast(
     return _Flow(loads, sites, at, active_jobs).run()
 
 
+class _Going:
+    """A job on its way through the flow."""
+
+    __slots__ = ("left", "load", "mean", "rate")
+
+    def __init__(self, load: Load) -> None:
+        self.load, self.left, self.mean, self.rate = load, load.seconds, load.mean, 0.0
+
+
 class _Flow:
-    def __init__(self, loads: Sequence[Load], sites: Collection[Capacity], at: float, active_jobs: int) -> None:
-        self._sites, self._start, self._at, self._limit = sites, at, at, active_jobs
-        self._left = {load.job: load.seconds for load in loads}
-        self._active = [load for load in loads if load.is_active]
-        self._waiting = [load for load in loads if not load.is_active]
+    def __init__(self, loads: Sequence[Load], places: Collection[Capacity], at: float, active_jobs: int) -> None:
+        self._places, self._start, self._at, self._limit = places, at, at, active_jobs
+        self._active = [_Going(load) for load in loads if load.is_active]
+        self._waiting = [_Going(load) for load in loads if not load.is_active]
         self._ends: dict[str, float | None] = {load.job: None for load in loads}
         work, requests = sum(load.seconds for load in loads), sum(load.requests for load in loads)
         self._mean = work / requests if requests else 0.0
@@ -99,58 +107,63 @@ class _Flow:
         for _ in range(MOST_STEPS):
             self._end_done()
             self._activate()
-            if not self._active or self._at - self._start > MOST_SECONDS:
-                break
-            if not self._step():
+            if not self._active or self._at - self._start > MOST_SECONDS or not self._step():
                 break
         return self._ends
 
     def _end_done(self) -> None:
-        done = [load for load in self._active if self._left[load.job] <= _NOTHING]
-        for load in done:
-            self._active.remove(load)
-            slots = sum(site.slots for site in self._sites if load.sites is None or site.name in load.sites)
+        if all(job.left > _NOTHING for job in self._active):
+            return
+        for job in [job for job in self._active if job.left <= _NOTHING]:
+            self._active.remove(job)
+            load = job.load
+            slots = sum(place.slots for place in self._places if load.sites is None or place.name in load.sites)
             together = max(1, min(slots, load.requests))
             tail = load.spread * math.sqrt(2 * math.log(together))  # the last ones do not end at once
-            earliest = self._start + min(load.mean, load.seconds)
-            end = max(self._at, earliest) + tail
+            end = max(self._at, self._start + min(job.mean, load.seconds)) + tail
             self._ends[load.job] = end if end - self._start <= MOST_SECONDS else None
 
     def _activate(self) -> None:
-        for load in list(self._waiting):
-            if len(self._active) >= self._limit and any(one.submitter == load.submitter for one in self._active):
-                continue
-            self._waiting.remove(load)
-            self._active.append(load)
+        if not self._waiting:
+            return
+        submitters = {job.load.submitter for job in self._active}
+        if len(self._active) >= self._limit and all(job.load.submitter in submitters for job in self._waiting):
+            return
+        for job in list(self._waiting):
+            if len(self._active) < self._limit or job.load.submitter not in submitters:
+                self._waiting.remove(job)
+                self._active.append(job)
+                submitters.add(job.load.submitter)
 
     def _step(self) -> bool:
         """Let work flow until something changes; return whether anything will."""
-        changes = [math.inf]
-        slots = {}
-        for site in self._sites:
-            is_open, until = self._spell(site.windows, self._mean)
-            changes.append(until)
+        until, slots = math.inf, {}
+        for place in self._places:
+            is_open, change = self._spell(place.windows, self._mean)
+            until = min(until, change)
             if is_open:
-                slots[site.name] = site.slots
+                slots[place.name] = place.slots
         going = []
-        for load in self._active:
-            is_open, until = self._spell(load.windows, load.mean)
-            changes.append(until)
+        for job in self._active:
+            is_open, change = self._spell(job.load.windows, job.mean)
+            until = min(until, change)
             if is_open:
-                going.append(load)
-        rates = self._share(going, slots)
-        changes += [self._at + self._left[job] / rate for job, rate in rates.items() if rate > 0]
-        until = min(changes)
+                going.append(job)
+        self._share(going, slots)
+        for job in going:
+            if job.rate > 0:
+                until = min(until, self._at + job.left / job.rate)
         if until == math.inf:
             return False
-        for job, rate in rates.items():
-            self._left[job] -= rate * (until - self._at)
+        passed = until - self._at
+        for job in going:
+            job.left -= job.rate * passed
         self._at = max(until, math.nextafter(self._at, math.inf))
         return True
 
     def _spell(self, windows: Windows, mean: float) -> tuple[bool, float]:
         """Return whether requests are sent now, and until when that stays so."""
-        if not windows:
+        if not windows.windows:
             return True, math.inf
         spell = windows.around(self._at)
         if not spell.is_open or spell.until is None:
@@ -158,39 +171,49 @@ class _Flow:
         closing = spell.until - CLOSING_MEANS * mean
         return (True, closing) if self._at < closing else (False, spell.until)
 
-    def _share(self, loads: Sequence[Load], slots: dict[str, int]) -> dict[str, float]:
-        """Return `{job: the slots that it gets}`: higher ranks first, submitters in turn."""
-        free, rates = float(sum(slots.values())), {load.job: 0.0 for load in loads}
-        tiers: dict[int, list[Load]] = defaultdict(list)
-        for load in loads:
-            tiers[load.rank.among_all].append(load)
+    def _share(self, jobs: Sequence[_Going], slots: dict[str, int]) -> None:
+        """Set how many slots each job gets: higher ranks first, submitters in turn."""
+        whole = float(sum(slots.values()))
+        free = whole
+        tiers: dict[int, list[_Going]] = defaultdict(list)
+        for job in jobs:
+            job.rate = 0.0
+            tiers[job.load.rank.among_all].append(job)
         for _, tier in sorted(tiers.items(), reverse=True):
-            open_ones = list(tier)
-            while open_ones and free > _NOTHING:
-                first: dict[int, Rank] = {}
-                for load in open_ones:
-                    first[load.submitter] = max(load.rank, first.get(load.submitter, load.rank))
-                turn = [load for load in open_ones if load.rank == first[load.submitter]]
-                peers: dict[int, int] = defaultdict(int)
-                for load in turn:
-                    peers[load.submitter] += 1
-                weights = {load.job: max(load.mean, _NOTHING) / peers[load.submitter] for load in turn}
-                whole, given, is_short = sum(weights.values()), 0.0, False
-                for load in turn:
-                    share = free * weights[load.job] / whole
-                    most = self._most(load, slots) - rates[load.job]
-                    rates[load.job] += min(share, most)
-                    given += min(share, most)
-                    if most <= share:
-                        open_ones.remove(load)
-                        is_short = True
-                free -= given
+            while tier and free > _NOTHING:
+                free, is_short = self._give(tier, free, slots, whole)
                 if not is_short:
                     break
-        return rates
 
-    def _most(self, load: Load, slots: dict[str, int]) -> float:
+    def _give(self, tier: list[_Going], free: float, slots: dict[str, int], whole: float) -> tuple[float, bool]:
+        """Give free slots to the first jobs of each submitter; those that can use no more leave the tier.
+
+        Returns:
+            The slots that are left, and whether a job has left the tier.
+        """
+        first: dict[int, int] = {}
+        for job in tier:
+            rank = job.load.rank.among_own
+            if rank > first.get(job.load.submitter, -(10**9)):
+                first[job.load.submitter] = rank
+        turn = [job for job in tier if job.load.rank.among_own == first[job.load.submitter]]
+        peers = Counter(job.load.submitter for job in turn)
+        weights = [max(job.mean, _NOTHING) / peers[job.load.submitter] for job in turn]
+        each, left, gone = free / sum(weights), free, []
+        for job, weight in zip(turn, weights, strict=True):
+            most = self._most(job, slots, whole) - job.rate
+            given = min(each * weight, most)
+            job.rate += given
+            left -= given
+            if most <= each * weight:
+                gone.append(job)
+        for job in gone:
+            tier.remove(job)
+        return left, bool(gone)
+
+    @staticmethod
+    def _most(job: _Going, slots: dict[str, int], whole: float) -> float:
         """Return how many slots a job can use: those that serve it, and not more than it has requests."""
-        served = sum(count for name, count in slots.items() if load.sites is None or name in load.sites)
-        mean = load.mean
-        return min(float(served), math.ceil(self._left[load.job] / mean)) if mean > 0 else float(served)
+        sites = job.load.sites
+        served = whole if sites is None else float(sum(slots[name] for name in sites & slots.keys()))
+        return min(served, math.ceil(job.left / job.mean)) if job.mean > 0 else served

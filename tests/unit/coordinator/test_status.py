@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from obcd.config.settings import Settings
 from obcd.coordinator.disk_watch import PAUSED
 from obcd.coordinator.endpoints.endpoint_set import Endpoints
+from obcd.coordinator.jobs.window_keeper import WAITS
 from obcd.coordinator.main_loop import Coordinator
 from obcd.coordinator.reloading import MAX_TEXT
 from obcd.coordinator.status import status_line
@@ -20,6 +23,7 @@ from obcd.spool.folders.layout import Layout
 from obcd.spool.job.job_folder import JobHeader
 from tests.golden.wording import wording
 from tests.unit.coordinator.jobs.test_running_job import job
+from tests.unit.spool.spools import SETTINGS
 
 
 @pytest.fixture
@@ -138,3 +142,23 @@ def test_want_of_room_is_told_with_each_job_and_first_of_all(coordinator: Coordi
 
     assert [item.trouble for item in view.jobs] == list(view.troubles) == [trouble]
     assert line(coordinator).startswith(f"{trouble}; 1 job, ")
+
+
+def test_job_that_waits_for_its_window_says_until_when(coordinator: Coordinator) -> None:
+    at = time.time()
+    hours = [time.strftime("%H:00", time.localtime(at + hours * 3600)) for hours in (2, 3)]
+    settings = replace(SETTINGS, window=["-".join(hours)])
+    coordinator.jobs.take(JobHeader(id="a", name="a.jsonl", requests=9, settings=settings))
+
+    coordinator._window_keeper.tick(0.0, at)
+
+    assert f"0 % of 9 requests, a.jsonl {WAITS}, {hours[0]}, " in line(coordinator)
+
+
+def test_job_that_is_late_comes_first(coordinator: Coordinator) -> None:
+    coordinator.jobs.take(JobHeader(id="a", name="a.jsonl", requests=9, by=time.time() - 60.0, settings=SETTINGS))
+
+    coordinator._forecaster.tick(0.0, time.time(), 32)
+
+    by = time.strftime("%H:%M", time.localtime(time.time() - 60.0))
+    assert line(coordinator).startswith(wording("a-jsonl-has-missed", by))

@@ -9,7 +9,8 @@ import pytest
 
 from obcd.config.settings import Settings
 from obcd.coordinator.endpoints.endpoint_set import Endpoints
-from obcd.coordinator.jobs.forecaster import FORECAST_SECONDS, Forecaster
+from obcd.coordinator.jobs.forecaster import FORECAST_SECONDS, MOST_WAITING, Forecaster
+from obcd.coordinator.view import JobState
 from obcd.core.events import EventKind
 from obcd.core.request.records import Signature
 from obcd.core.scheduling.fair_share import Rank
@@ -146,3 +147,34 @@ def test_deadline_without_any_known_speed_is_missed_when_it_passes(tmp_path: Pat
     made.look(1)
 
     assert len(made.forecaster.take_events()) == 1
+
+
+def test_long_line_of_jobs_counts_as_a_whole_and_those_with_deadlines_one_by_one(tmp_path: Path) -> None:
+    made = Cluster(tmp_path)
+    made.start("a")
+    made.measure("a", 100.0)
+    for number in range(MOST_WAITING + 50):
+        made.take(f"job{number}", uid=number % 2)
+    due = JobHeader(id="due", name="due.jsonl", uid=1, by=AT + 1e6, requests=9, settings=SETTINGS, signatures=(MODEL,))
+    made.jobs.take(due)
+
+    made.look(2)
+
+    assert made.forecaster.all_end_at == pytest.approx(AT + (4 + 9 * (MOST_WAITING + 51)) * 100 / 2, rel=0.02)
+    assert made.jobs.foreseen["due"].ends_at is not None
+    loads = list(made.forecaster._loads(0.0))
+    assert len(loads) == 1 + MOST_WAITING + 1 + 2
+    assert sum(load.requests for load in loads) == 4 + 9 * (MOST_WAITING + 51)
+
+
+def test_job_that_is_complete_or_cancelled_misses_no_deadline(tmp_path: Path) -> None:
+    made = Cluster(tmp_path)
+    made.start("done", by=AT + 7)
+    made.start("ended", by=AT + 7)
+    made.jobs.running["done"].move(JobState.COMPLETE)
+    made.jobs.bind("ended", JobControls(canceller=1))
+
+    made.look(4)
+
+    assert made.forecaster.take_events() == []
+    assert made.forecaster.troubles == []

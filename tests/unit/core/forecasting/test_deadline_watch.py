@@ -68,6 +68,16 @@ def test_few_minutes_in_many_hours_are_within_the_margin_and_count_when_the_end_
     assert looks == [False, True]
 
 
+def test_few_answers_leave_a_doubt() -> None:
+    few, many = watched(), watched()
+
+    for at in (0.0, HOLD_SECONDS):
+        few.look(9 * HOUR, 9 * HOUR, at, seen=9)
+        many.look(9 * HOUR, 9 * HOUR, at, seen=900)
+
+    assert (few.is_late, many.is_late) == (False, True)
+
+
 def test_deadline_that_has_passed_needs_no_forecast() -> None:
     watch = watched()
     watch.look(None, None, 7 * HOUR)

@@ -138,6 +138,29 @@ def test_requests_that_end_are_no_work_any_more() -> None:
     assert (work.requests, work.seconds, work.spread()) == (2, 4.0, 2.0)
 
 
+def test_long_line_at_the_end_makes_the_end_uncertain_unless_long_lines_come_first() -> None:
+    work = WorkLeft(Counter({size_of(100): 50, size_of(10_000): 5}))
+    for length in (100, 10_000):
+        for _ in range(50):
+            work.note(size_of(length), length / 100)
+
+    assert work.spread() > 20.0
+    assert work.spread(is_longest_first=True) < 1.0
+
+
+def test_requests_that_take_longer_than_those_that_were_answered_first_count() -> None:
+    work = WorkLeft(Counter({0: 100}))
+    for _ in range(10):
+        work.note(0, 1.0)
+
+    work.look_at([(0, 0.2), (0, 0.1)])
+    assert work.seconds == pytest.approx(100.0)  # young ones say nothing
+    work.look_at([(0, 5.0)] * 6)
+    assert work.seconds > 200.0
+    work.look_at([])
+    assert work.seconds == pytest.approx(100.0)
+
+
 def test_size_of_a_line_takes_a_byte() -> None:
     assert sizes_of([0, 1, 3, 100, 2**28]) == bytes([0, 4, 8, 27, 112])
     assert size_of(2000) - size_of(1000) == 4
