@@ -25,7 +25,7 @@ from starlette.routing import Route
 from obcd.metrics.samples import CONTENT_TYPE, exposition
 from obcd.page.content import Privacy, sections, time_of, title
 from obcd.page.document import document
-from obcd.page.markup import Markup
+from obcd.core.markup import Markup
 from obcd.page.plots import PlotSource, PlotSpan, columns, show_plots
 from obcd.page.static_files import PREFIX, StaticFiles
 from obcd.page.status_source import SeenStatus, StatusCondition, StatusSource

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from obcd.coordinator.view import EndpointView, HostView, View
 from obcd.hosts.record import CardReading
 from obcd.page import figures
-from obcd.page.markup import Child, Markup, join, tag
+from obcd.core.markup import Child, Markup, join, tag
 from obcd.page.signs import BAD, ENDPOINTS, HOSTS, WARN, Sign, faint, gauge, show, state
 from obcd.page.tables import RowGroup, TableColumn, TableRow, table
 from obcd.text import plural

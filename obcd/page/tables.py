@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from obcd.page.markup import Child, Markup, Value, tag
+from obcd.core.markup import Child, Markup, Value, tag
 
 
 class TableColumn(NamedTuple):

@@ -16,7 +16,7 @@ from obcd.coordinator.view import View
 from obcd.metrics.samples import exposition
 from obcd.page.content import Privacy, sections, time_of, title
 from obcd.page.document import document
-from obcd.page.markup import Markup
+from obcd.core.markup import Markup
 from obcd.page.plots import PlotSpan, columns, show_plots
 from obcd.page.static_files import StaticFiles
 from obcd.page.status_source import SeenStatus, StatusCondition

@@ -50,7 +50,7 @@ def test_units_name_the_python_they_were_installed_with() -> None:
     items = items_of(Machine())
 
     services = {path: item.content.decode() for path, item in items.items() if path.endswith(".service")}
-    assert len(services) == 6
+    assert len(services) == 7
     for text in services.values():
         assert "@PYTHON@" not in text
         assert f"ExecStart={PYTHON} " in text

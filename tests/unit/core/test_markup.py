@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from obcd.page.markup import MAX_TEXT, Markup, escape, join, tag
+from obcd.core.markup import MAX_TEXT, Markup, escape, join, tag
 from obcd.page.signs import bar, gauge
 
 
