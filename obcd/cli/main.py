@@ -53,6 +53,7 @@ COMMANDS = {
     "retry": CommandPlace("obcd.cli.jobs.retry:retry", "drop the failed lines of published jobs again."),
     "up": CommandPlace("obcd.cli.daemon.up:up", "run servers and coordinator under one supervisord."),
     "coordinator": CommandPlace("obcd.cli.daemon.coordinator:coordinator", "run the daemon in the foreground."),
+    "page": CommandPlace("obcd.cli.seeing.page:page", "serve a page that shows jobs, endpoints and cards."),
     "reload": CommandPlace("obcd.cli.daemon.reload:reload", "make the coordinator read its configuration again."),
     "host": CommandPlace("obcd.cli.host.run:host", "run one Ollama per GPU under supervisord."),
     "hosts": CommandPlace(

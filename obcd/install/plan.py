@@ -28,6 +28,7 @@ UNITS = (
     "obcd-load@.service",
     "obcd-load@.timer",
     "obcd-metrics.service",
+    "obcd-page.service",
 )
 UNIT_FOLDER = "/etc/systemd/system"
 SYSUSERS = "/etc/sysusers.d/obcd.conf"

@@ -15,6 +15,7 @@ READING_ORDER = (
     "formats",
     "structured-answers",
     "operating",
+    "status-page",
     "monitoring",
     "registering-hosts",
     "on-slurm",

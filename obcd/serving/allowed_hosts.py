@@ -1,6 +1,6 @@
 """Which names a browser may ask for: without that, a foreign web page could read ours by DNS rebinding. Pure.
 
-A page from `evil.example` may send requests to its own name while that name leads to 127.0.0.1; the browser then lets
+A page from evil.example may send requests to its own name while that name leads to 127.0.0.1; the browser then lets
 it read the replies, and only the Host header shows it. An address cannot be rebound: the address that was connected to
 is always allowed. Own code: starlette's TrustedHostMiddleware cuts an IPv6 address at its first colon.
 """

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+import signal
 import socket
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import Any
 
-from obcd.errors import UsageError
+from obcd.errors import ExitCode, UsageError
 from obcd.notify import notify
 from obcd.serving.door import Application
 
-if TYPE_CHECKING:
-    from types import ModuleType
-
+#: The modules of the extra `web` that a server needs.
+WEB = ("starlette", "uvicorn", "prometheus_client")
 #: Connections at once. Further ones get 503.
 MOST_CONNECTIONS = 512
 #: Seconds that a connection may be silent, before its first request or after a reply.
@@ -23,18 +25,16 @@ MAX_HEAD_BYTES = 32768
 STOP_SECONDS = 2
 
 
-def need_web(module: str) -> ModuleType:
-    """Import a module of the extra `web`.
+def need_web(*modules: str) -> list[Any]:
+    """Import modules of the extra `web`.
 
     Raises:
-        UsageError: If it is not installed.
+        UsageError: If one is not installed.
     """
-    import importlib  # noqa: PLC0415
-
     try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UsageError(f"this needs {module}, which is not installed: pip install 'obcd[web]'") from error
+        return [importlib.import_module(module) for module in modules]
+    except ModuleNotFoundError as error:
+        raise UsageError(f"this needs {error.name}, which is not installed: pip install 'obcd[web]'") from error
 
 
 def serve(application: Application, sockets: list[socket.socket]) -> None:
@@ -43,8 +43,8 @@ def serve(application: Application, sockets: list[socket.socket]) -> None:
     Raises:
         UsageError: If uvicorn is not installed.
     """
-    uvicorn = need_web("uvicorn")
-    protocol = _patient_protocol(need_web("uvicorn.protocols.http.h11_impl").H11Protocol)
+    uvicorn, h11 = need_web("uvicorn", "uvicorn.protocols.http.h11_impl")
+    protocol = _patient_protocol(h11.H11Protocol)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     config = uvicorn.Config(
         application,
@@ -62,8 +62,15 @@ def serve(application: Application, sockets: list[socket.socket]) -> None:
         timeout_graceful_shutdown=STOP_SECONDS,
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
     )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
     notify(READY=1)  # the sockets listen: a client that connects now is served
     uvicorn.Server(config).run(sockets=sockets)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End this process: uvicorn raises the signal again once it has stopped, and its default would kill us."""
+    raise SystemExit(ExitCode.DONE)
 
 
 def _patient_protocol(base: Any) -> Any:

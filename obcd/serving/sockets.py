@@ -112,7 +112,6 @@ def bind_tcp(address: str, port: int) -> socket.socket:
     return listener
 
 
-def url_of(listener: socket.socket) -> str:
-    """Return the address of a TCP socket for a browser, e.g. `http://127.0.0.1:8620/`."""
-    host, port = listener.getsockname()[:2]
+def url_of(host: str, port: int) -> str:
+    """Return the address of a TCP port for a browser, e.g. `http://127.0.0.1:8620/`."""
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

@@ -30,6 +30,7 @@ LIMITS = {
     "obcd-load.service": 8,
     "obcd-load@.service": 8,
     "obcd-metrics.service": 8,
+    "obcd-page.service": 13,
 }
 COORDINATOR, METRICS = "obcd-coordinator.service", "obcd-metrics.service"
 #: Folders that systemd itself or the distribution makes.
@@ -190,6 +191,26 @@ def test_metrics_are_a_file_that_other_users_read_and_goes_with_the_unit(coordin
     assert 'obcd_endpoint_up{endpoint="127.0.0.1:11434",gpu="0",host="localhost"} 1.0\n' in said
     coordinator.run("systemctl", "stop", METRICS)
     assert not coordinator.path(path).exists()
+
+
+def test_page_is_for_members_of_the_group_and_cannot_reach_prompts(coordinator: SystemdSandbox) -> None:
+    look = ("curl", "-sS", "--max-time", "20", "--unix-socket", "/run/obcd-page/page.sock", "http://localhost/state.json")
+    coordinator.run("systemctl", "start", "obcd-page")
+
+    def shows_the_state() -> bool:
+        return "idle" in coordinator.run(*look, user="ann", check=False).stdout
+
+    wait_until(shows_the_state, what=lambda: f"the page shows it:\n{coordinator.messages('obcd-page.service')}")
+    assert coordinator.run(*look, user="eve", check=False).returncode != 0
+    pid = coordinator.show("obcd-page.service", "MainPID")
+    inside = ("nsenter", "--target", pid, "--mount")
+    for path in ("inbox", "jobs", "outbox"):
+        mode = coordinator.run(*inside, "stat", "-c", "%a", f"/var/spool/obcd/{path}").stdout.strip()
+        assert mode == "0", path
+    listening = coordinator.run("sh", "-c", "cat /proc/net/tcp | grep -c ' 0A ' || true").stdout
+    coordinator.run("systemctl", "stop", "obcd-page")
+    assert coordinator.run("sh", "-c", "cat /proc/net/tcp | grep -c ' 0A ' || true").stdout == listening  # no TCP
+    assert not coordinator.path("/run/obcd-page").exists()
 
 
 def test_file_that_the_daemon_may_not_read_is_said_to_wait(coordinator: SystemdSandbox) -> None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,6 +35,7 @@ from obcd.package_data import shared
 from obcd.results.merging.merge import NOTHING_AROUND, JsonWriter, merge_answers
 from obcd.results.reading.answers import Answer
 from obcd.results.score import score
+from obcd.serving.server import WEB
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout, SpoolLock
 from obcd.spool.submit.dropping import submit
@@ -111,9 +113,12 @@ def demo(folder: Path, ollama: str | None, model: str | None, simulate: bool) ->
     if not ollama:
         kind = ["--embedded", str(weights)] if weights is not None else ["--simulate"]
         command += [*kind, "--servers", str(SERVERS), "--parallel", str(SLOTS), "--model-name", chosen]
+    if has_page := all(map(find_spec, WEB)):
+        command.append("--page")
     try:
         with Session(command, root / "up.log") as session:
             _await_start(layout, session)
+            _say_page(root / "up.log", has_page=has_page)
             _submit_missing(layout)
             _await_answers(layout, session)
     except KeyboardInterrupt:
@@ -191,6 +196,16 @@ def _await_start(layout: Layout, session: Session) -> None:
     raise NoEndpointError(
         f"servers and coordinator did not start; see {layout.root / 'up.log'} and {layout.root / 'logs'}/"
     )
+
+
+def _say_page(log: Path, *, has_page: bool) -> None:
+    """Say where the status page is, as `obcd up` has said it."""
+    if not has_page:
+        say("a status page needs the packages of obcd[web]")
+        return
+    found = [line for line in log.read_text("utf-8", "replace").splitlines() if line.startswith("page ")]
+    if found:
+        say(f"watch it in a browser: {found[-1].split()[-1]}")
 
 
 def _published(layout: Layout, job: Job) -> Path:

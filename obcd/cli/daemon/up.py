@@ -26,10 +26,14 @@ from obcd.host.supervisord.up_programs import (
     coordinator_program,
     endpoint_table,
     free_ports,
+    page_port,
+    page_program,
     stand_in_programs,
 )
 from obcd.logs.journal import is_journal
 from obcd.parent_death import tie_to_parent
+from obcd.serving.server import WEB, need_web
+from obcd.serving.sockets import url_of
 from obcd.spool.folders.layout import Layout, SpoolLock
 
 EPILOG = """\b
@@ -37,6 +41,7 @@ Examples:
   obcd up                                       the coordinator over the configured endpoints
   obcd up --gpus all                            one pinned Ollama per GPU of this machine, and the coordinator
   obcd up --simulate --servers 4 --parallel 16  rehearse a configuration without a GPU
+  obcd up --gpus all --page                     and a status page for a browser
   obcd up --embedded model.gguf --servers 2     real inference on the CPU
 
 \b
@@ -57,17 +62,19 @@ Ctrl-C stops everything, the coordinator first. No request that has a result is 
 @click.option("--parallel", type=click.IntRange(1, 1024), default=4, show_default=True, help="slots of each server")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="threads of each embedded server")
 @click.option("--model-name", help="the name of their model  [default: the configuration's model]")
+@click.option("--page", is_flag=True, help="serve the status page too, at [page] tcp_port or a free port of 127.0.0.1")
 @config_option
 @root_option
 def up(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
     gpus: str | None, embedded: Path | None, simulate: bool, servers: int, parallel: int, threads: int,
-    model_name: str | None, config: str | None, root: str | None,
+    model_name: str | None, page: bool, config: str | None, root: str | None,
 ) -> None:  # fmt: skip
     """run servers and coordinator under one supervisord."""
     if sum((gpus is not None, embedded is not None, simulate)) > 1:
         raise click.UsageError("--gpus, --embedded and --simulate exclude each other")
     if embedded is not None and not embedded.is_file():
         raise InputError(f"there is no model file at {embedded}")
+    need_web(*(WEB if page else ()))
     forbid_core_dumps()
     path = find_configuration(config)
     settings = read_settings(config)
@@ -100,11 +107,13 @@ def up(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
         programs = stand_in_programs(wanted, ports)
         path, settings = _with_endpoints(path, layout, endpoint_table(wanted, ports), model_name)
     programs.append(coordinator_program(path.absolute() if path else None, layout.root))
+    port = (settings.page.tcp_port or page_port()) if page else 0
+    programs += [page_program(path.absolute() if path else None, layout.root, port)] if page else []
     logs = layout.root / "logs"
     configuration = write_configuration(
         programs, layout.runtime, logs, listeners, is_silent=False, level="warn"
     )  # at this level the terminal shows a program that ends again and again
-    _say_where(settings, layout, logs)
+    _say_where(settings, layout, logs, port)
     if lock is not None:
         say(f"servers obcd host status{runtime_words(layout.runtime)}")
     tie_to_parent(os.environ)
@@ -122,12 +131,14 @@ def _with_endpoints(
     return written, load_settings(written)
 
 
-def _say_where(settings: Settings, layout: Layout, logs: Path) -> None:
+def _say_where(settings: Settings, layout: Layout, logs: Path, tcp_port: int) -> None:
     for endpoint in settings.endpoints():
         say(f"endpoint {endpoint.url}  {describe_slots(endpoint.slots)}")
     say(f"inbox   {layout.inbox}/   drop prompt files here")
     say(f"outbox  {layout.outbox}/")
     say(f"logs    {logs}/")
+    if tcp_port:
+        say(f"page    {url_of(settings.page.tcp_bind, tcp_port)}")
     default = find_root(None, settings)
     root = "" if layout.root == default else f" --root {shlex.quote(str(layout.root))}"
     say(f"watch   obcd status --watch{root}")

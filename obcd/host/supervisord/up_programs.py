@@ -19,6 +19,10 @@ def tied() -> dict[str, str]:
     return {VARIABLE: str(os.getpid())}
 
 
+#: The port of the status page where it is free.
+USUAL_PAGE_PORT = 8620
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StandIns:
     """The stand-in servers to start.
@@ -38,6 +42,17 @@ class StandIns:
     parallel: int
     threads: int = 1
     context: int = 4096
+
+
+def page_port(usual: int = USUAL_PAGE_PORT) -> int:
+    """Return the port of a status page for which the configuration names none: the usual one if it is free."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", usual))
+        except OSError:
+            return free_ports(1)[0]
+    return usual
 
 
 def free_ports(count: int) -> list[int]:
@@ -73,6 +88,21 @@ def coordinator_program(configuration: Path | None, root: Path) -> Program:
         command=(sys.executable, "-m", "obcd", "coordinator", *chosen, "--root", str(root)),
         priority=200,
         stop_signal="INT",
+        environment=tied(),
+    )
+
+
+def page_program(configuration: Path | None, root: Path, port: int) -> Program:
+    """Return the program of the status page; it stops before the coordinator.
+
+    Args:
+        port: Of TCP, on the address of the configuration.
+    """
+    chosen = ("--config", str(configuration)) if configuration is not None else ()
+    return Program(
+        name="page",
+        command=(sys.executable, "-m", "obcd", "page", *chosen, "--root", str(root), "--port", str(port)),
+        priority=300,
         environment=tied(),
     )
 

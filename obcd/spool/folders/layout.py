@@ -21,6 +21,8 @@ from obcd.system_paths import SYSTEM_ROOT
 
 #: The installed system's runtime folder (systemd: RuntimeDirectory=obcd-coordinator).
 SYSTEM_RUNTIME = Path("/run/obcd-coordinator")
+#: The folder of the installed status page's socket (systemd: RuntimeDirectory=obcd-page).
+SYSTEM_PAGE_RUNTIME = Path("/run/obcd-page")
 #: File of the root that holds the cached answers; see `cache`.
 CACHE_NAME = "cache.sqlite"
 #: How often a held lock is tried before it counts as another coordinator's, and the seconds between the tries.
@@ -99,6 +101,11 @@ class Layout:
     def status(self) -> Path:
         """The coordinator's snapshot, for `obcd status`."""
         return self.runtime / "status.json"
+
+    @property
+    def page_socket(self) -> Path:
+        """The socket of the status page; its folder is not the coordinator's, so that both can stop alone."""
+        return (SYSTEM_PAGE_RUNTIME if self.root == SYSTEM_ROOT else self.runtime) / "page.sock"
 
     @property
     def shared_status(self) -> Path:

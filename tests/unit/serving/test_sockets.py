@@ -76,7 +76,8 @@ def test_path_that_a_socket_cannot_have_is_refused(place: Path) -> None:
 def test_tcp_says_its_address_and_refuses_a_taken_port() -> None:
     with bind_tcp("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
-        assert url_of(listener) == f"http://127.0.0.1:{port}/"
+        assert url_of("127.0.0.1", port) == f"http://127.0.0.1:{port}/"
+        assert url_of("::1", port) == f"http://[::1]:{port}/"
         with pytest.raises(AlreadyRunningError):
             bind_tcp("127.0.0.1", port)
 
