@@ -111,6 +111,9 @@ def found(sites: dict[str, str]) -> dict[str, Found]:
         Visit(url=full, name="dark", scheme="dark", axe=True, actions=[drawn]),
         Visit(url=small, name="light-plain", script=False, axe=True),
         Visit(url=small, name="dark-plain", scheme="dark", script=False, axe=True),
+        Visit(url=small, name="broken", axe=True, actions=[
+            ("run", "void document.documentElement.removeAttribute('lang')"),
+        ]),
         Visit(url=small, name="phone", width=390, height=844, axe=True, actions=[
             drawn, ("run", "document.documentElement.scrollWidth"),
         ]),
@@ -140,6 +143,10 @@ LOOKS = ("light", "dark", "light-plain", "dark-plain", "phone", "phone-dark", "s
 @pytest.mark.parametrize("name", LOOKS)
 def test_axe_core_finds_no_violation(name: str, found: dict[str, Found]) -> None:
     assert found[name].violations == []
+
+
+def test_axe_core_would_find_a_violation(found: dict[str, Found]) -> None:
+    assert [each["id"] for each in found["broken"].violations] == ["html-has-lang"]
 
 
 def test_browser_has_nothing_to_complain_about(found: dict[str, Found]) -> None:
