@@ -41,8 +41,15 @@ class Site:
         self._log = root / "page.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(command, stderr=log, env={**os.environ, "PYTHONPATH": str(SOURCES)})
-        wait_until(lambda: "page.sock" in self._log.read_text(), timeout=90, what="the page says its address")
-        self.url = re.findall(r"http://\S+", self._log.read_text())[0]
+
+    def find_url(self) -> str:
+        """Wait until the page serves, and return its address."""
+        wait_until(self._serves, timeout=180, what="the page says its address")
+        return re.findall(r"http://\S+", self._log.read_text())[0]
+
+    def _serves(self) -> bool:
+        assert self._process.poll() is None, self._log.read_text()
+        return "page.sock" in self._log.read_text()
 
     def _work(self) -> None:
         number = 0
@@ -74,7 +81,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     try:
         for name, view in {"full": make_view(28, 100), "small": make_view(5, 6), "hostile": hostile}.items():
             made[name] = Site(base / name, view)
-        yield {name: site.url for name, site in made.items()}
+        yield {name: site.find_url() for name, site in made.items()}
     finally:
         for site in made.values():
             site.close()
