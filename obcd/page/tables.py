@@ -36,7 +36,7 @@ def table(columns: Sequence[TableColumn], groups: Sequence[RowGroup], labelled_b
         labelled_by: The id of its heading.
     """
     head = [
-        tag("th", {"scope": "col", "role": "columnheader", "class": "num" if item.kind == "num" else None}, item.name)
+        tag("th", {"scope": "col", "role": "columnheader", "class": item.kind or None}, item.name)
         for item in columns
     ]
     top = tag("thead", {"role": "rowgroup"}, tag("tr", {"role": "row"}, head))

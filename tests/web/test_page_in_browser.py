@@ -41,8 +41,15 @@ class Site:
         self._log = root / "page.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(command, stderr=log, env={**os.environ, "PYTHONPATH": str(SOURCES)})
-        wait_until(lambda: "page.sock" in self._log.read_text(), timeout=90, what="the page says its address")
-        self.url = re.findall(r"http://\S+", self._log.read_text())[0]
+
+    def find_url(self) -> str:
+        """Wait until the page serves, and return its address."""
+        wait_until(self._serves, timeout=180, what="the page says its address")
+        return re.findall(r"http://\S+", self._log.read_text())[0]
+
+    def _serves(self) -> bool:
+        assert self._process.poll() is None, self._log.read_text()
+        return "page.sock" in self._log.read_text()
 
     def _work(self) -> None:
         number = 0
@@ -74,7 +81,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     try:
         for name, view in {"full": make_view(28, 100), "small": make_view(5, 6), "hostile": hostile}.items():
             made[name] = Site(base / name, view)
-        yield {name: site.url for name, site in made.items()}
+        yield {name: site.find_url() for name, site in made.items()}
     finally:
         for site in made.values():
             site.close()
@@ -111,6 +118,9 @@ def found(sites: dict[str, str]) -> dict[str, Found]:
         Visit(url=full, name="dark", scheme="dark", axe=True, actions=[drawn]),
         Visit(url=small, name="light-plain", script=False, axe=True),
         Visit(url=small, name="dark-plain", scheme="dark", script=False, axe=True),
+        Visit(url=small, name="broken", axe=True, actions=[
+            ("run", "void document.documentElement.removeAttribute('lang')"),
+        ]),
         Visit(url=small, name="phone", width=390, height=844, axe=True, actions=[
             drawn, ("run", "document.documentElement.scrollWidth"),
         ]),
@@ -140,6 +150,10 @@ LOOKS = ("light", "dark", "light-plain", "dark-plain", "phone", "phone-dark", "s
 @pytest.mark.parametrize("name", LOOKS)
 def test_axe_core_finds_no_violation(name: str, found: dict[str, Found]) -> None:
     assert found[name].violations == []
+
+
+def test_axe_core_would_find_a_violation(found: dict[str, Found]) -> None:
+    assert [each["id"] for each in found["broken"].violations] == ["html-has-lang"]
 
 
 def test_browser_has_nothing_to_complain_about(found: dict[str, Found]) -> None:

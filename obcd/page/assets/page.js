@@ -220,7 +220,8 @@
     requestAnimationFrame(draw);
   });
 
+  // What the server drew is seen first; then the plots come to life.
   sayFreshness();
   timer = setTimeout(poll, POLL);
-  keepHistory();
+  requestAnimationFrame(() => setTimeout(keepHistory));
 })();
