@@ -55,7 +55,9 @@ COMMANDS = {
     "up": CommandPlace("obcd.cli.daemon.up:up", "run servers and coordinator under one supervisord."),
     "coordinator": CommandPlace("obcd.cli.daemon.coordinator:coordinator", "run the daemon in the foreground."),
     "page": CommandPlace("obcd.cli.seeing.page:page", "serve a page that shows jobs, endpoints and cards."),
-    "api": CommandPlace("obcd.cli.daemon.api:api", "serve OpenAI's Files and Batches over HTTP, for programs that use OpenAI's client."),
+    "api": CommandPlace(
+        "obcd.cli.daemon.api:api", "serve OpenAI's Files and Batches over HTTP, for programs that use OpenAI's client."
+    ),
     "reload": CommandPlace("obcd.cli.daemon.reload:reload", "make the coordinator read its configuration again."),
     "host": CommandPlace("obcd.cli.host.run:host", "run one Ollama per GPU under supervisord."),
     "hosts": CommandPlace(
@@ -66,7 +68,9 @@ COMMANDS = {
     "serve-gpu": CommandPlace("obcd.cli.host.serve_gpu:serve_gpu", "run the Ollama server of GPU N."),
     "host-watch": CommandPlace("obcd.cli.host.watch:host_watch", ""),
     "host-register": CommandPlace("obcd.cli.host.register:host_register", ""),
-    "report": CommandPlace("obcd.cli.seeing.report:report", "write a report on a job, or on all jobs of some days, as one HTML file."),
+    "report": CommandPlace(
+        "obcd.cli.seeing.report:report", "write a report on a job, or on all jobs of some days, as one HTML file."
+    ),
     "metrics": CommandPlace("obcd.cli.seeing.metrics:metrics", "print metrics for Prometheus or node_exporter."),
     "check": CommandPlace("obcd.cli.daemon.check:check", "check configuration, installation, [host] and endpoints."),
     "notify": CommandPlace("obcd.cli.daemon.notify:notify", "try the notifications of [notify]."),

@@ -71,7 +71,9 @@ def test_prompts_of_a_job_that_only_embeds_have_one_type(
     for number, line in enumerate(lines):
         texts = line.get("embed")
         if texts != 7:
-            vectors = {"embeddings": [[0.5]] * (len(texts) if isinstance(texts, list) else 1)} if texts else {}
+            vectors: dict[str, Any] = (
+                {"embeddings": [[0.5]] * (len(texts) if isinstance(texts, list) else 1)} if texts else {}
+            )
             made = json.loads(answer(number, **vectors))
             record(
                 layout, "job1", [json.dumps({k: v for k, v in made.items() if k != "response" or not texts}).encode()]
