@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
 from obcd.clock import timestamp
 from obcd.spool.folders import disk
@@ -184,4 +184,5 @@ def _filled(columns: Columns) -> Columns:
     if any(lengths[name] for name in missing):
         raise ValueError("columns of several lengths")
     kinds = {field.name: str(field.type) for field in fields(columns)}
-    return replace(columns, **{name: (FILLINGS.get(kinds[name]),) * most for name in missing})
+    filled: dict[str, Any] = {name: (FILLINGS.get(kinds[name]),) * most for name in missing}
+    return replace(columns, **filled)
