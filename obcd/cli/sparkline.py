@@ -10,8 +10,9 @@ from obcd.spool.history.history_files import read_history
 from obcd.spool.history.thinning import thin
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-#: The time that is shown, the number of characters, and the seconds after which the history is read again.
-SPAN_SECONDS, POINTS, FRESH_SECONDS = 3600.0, 60, 30.0
+#: The time that is shown, the number of characters, so that a line has 80, and the seconds after which the history is
+#: read again.
+SPAN_SECONDS, POINTS, FRESH_SECONDS = 3600.0, 48, 30.0
 
 
 class LastHour:
@@ -44,7 +45,7 @@ class LastHour:
         known = [value for value in values if value is not None]
         if not known:
             return ""
-        return f"last hour, tokens/s: {draw_sparkline(values)} most {max(known):.0f}"
+        return f"last hour, tokens/s {draw_sparkline(values)} most {max(known):.0f}"
 
 
 def draw_sparkline(values: Sequence[float | None]) -> str:

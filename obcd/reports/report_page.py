@@ -204,7 +204,7 @@ def _plots(report: Report) -> Markup | None:
     drawn = [
         draw_plot("Tokens", "each second", times, tokens, span),
         draw_plot("Responses", "each second", times, responses, span),
-        draw_plot("Slots", "number", times, slots, span),
+        draw_plot("Slots", "", times, slots, span),
     ]
     if any(point.utilization is not None for point in report.points):
         drawn.append(draw_plot("Utilisation of the cards", "%", times, busy, span))

@@ -54,7 +54,11 @@ def draw_plot(
     )
     legend = (_legend(number, item, unit) for number, item in enumerate(series) if item in known)
     return tag(
-        "figure", None, tag("figcaption", None, f"{title} ({unit})"), drawing, tag("ul", {"class": "legend"}, legend)
+        "figure",
+        None,
+        tag("figcaption", None, f"{title} ({unit})" if unit else title),
+        drawing,
+        tag("ul", {"class": "legend"}, legend),
     )
 
 
@@ -75,7 +79,7 @@ def local_time(seconds: float, form: str = "%Y-%m-%d %H:%M") -> str:
 def _describe(values: Values, unit: str) -> str:
     known = [value for value in values if value is not None]
     mean = sum(known) / len(known)
-    return f"mean {show_number(mean)}, most {show_number(max(known))} {unit}"
+    return f"mean {show_number(mean)}, most {show_number(max(known))} {unit}".rstrip()
 
 
 def _legend(number: int, item: Series, unit: str) -> Markup:

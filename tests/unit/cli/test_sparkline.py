@@ -9,7 +9,7 @@ from rich.console import Console
 
 from obcd.cli import sparkline
 from obcd.cli.live import draw
-from obcd.cli.sparkline import LastHour, draw_sparkline
+from obcd.cli.sparkline import POINTS, LastHour, draw_sparkline
 from obcd.spool.history.history_files import FOLDER, write_history
 from obcd.spool.history.history_line import HistoryLine
 from tests.unit.coordinator.history.test_minutes import VIEW
@@ -38,9 +38,10 @@ def test_last_hour_has_a_block_for_each_minute_and_the_largest_speed(tmp_path: P
 
     text = LastHour(tmp_path).text()
 
-    blocks = text.partition(": ")[2].partition(" most")[0]
-    assert (len(blocks), blocks[-1], " " in blocks) == (60, "█", False)
+    blocks = text.partition("tokens/s ")[2].partition(" most")[0]
+    assert (len(blocks), blocks[-1], " " in blocks) == (POINTS, "█", False)
     assert text.endswith("most 100")
+    assert len(text) <= 80
 
 
 def test_history_is_read_again_after_half_a_minute(tmp_path: Path, clock: list[float]) -> None:
@@ -67,6 +68,6 @@ def test_history_that_may_not_be_read_shows_nothing(tmp_path: Path, monkeypatch:
 def test_tables_have_the_line() -> None:
     console = Console(width=100)
     with console.capture() as capture:
-        console.print(draw(VIEW, "last hour, tokens/s: ▁█ most 10"))
+        console.print(draw(VIEW, "last hour, tokens/s ▁█ most 10"))
 
     assert "▁█ most 10" in capture.get()
