@@ -25,9 +25,14 @@ WIDE = 120
 MOST_PUBLISHED = 5
 
 
-def draw(view: View) -> RenderableType:
-    """Return tables of jobs and endpoints, and lines for waiting files and troubles."""
+def draw(view: View, speed: str = "") -> RenderableType:
+    """Return tables of jobs and endpoints, and lines for waiting files and troubles.
+
+    Args:
+        speed: The speed of the last hour in one line, "" for none.
+    """
     parts: list[RenderableType] = [_jobs(view), _endpoints(view.endpoints)]
+    parts += [_one_line(speed, "cyan")] if speed else []
     parts += [_one_line(f"{job.name}: {job.context}", "") for job in view.jobs[:6] if job.context]
     parts += [_one_line(text, "") for text in map(_prefix_cache, view.jobs[:6]) if text]
     parts += [Text(f"fetching: {pull.model} by {pull.endpoint}, {pull.percent} %") for pull in view.pulls]
@@ -57,9 +62,9 @@ class LiveTables:
     def __exit__(self, *details: object) -> None:
         self._live.stop()
 
-    def show(self, view: View) -> None:
-        """Redraw."""
-        self._live.update(draw(view))
+    def show(self, view: View, speed: str = "") -> None:
+        """Redraw; arguments as in `draw`."""
+        self._live.update(draw(view, speed))
 
 
 def _one_line(text: str, style: str) -> Text:

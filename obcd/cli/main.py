@@ -64,6 +64,7 @@ COMMANDS = {
     "serve-gpu": CommandPlace("obcd.cli.host.serve_gpu:serve_gpu", "run the Ollama server of GPU N."),
     "host-watch": CommandPlace("obcd.cli.host.watch:host_watch", ""),
     "host-register": CommandPlace("obcd.cli.host.register:host_register", ""),
+    "report": CommandPlace("obcd.cli.seeing.report:report", "write a report on a job or on a time as one HTML file."),
     "metrics": CommandPlace("obcd.cli.seeing.metrics:metrics", "print metrics for Prometheus or node_exporter."),
     "check": CommandPlace("obcd.cli.daemon.check:check", "check configuration, installation, [host] and endpoints."),
     "bench": CommandPlace("obcd.cli.measure.bench:bench", "measure how many requests in flight are best."),

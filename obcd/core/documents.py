@@ -6,6 +6,7 @@ not have. A field that is added later therefore needs a default.
 
 from __future__ import annotations
 
+import math
 import sys
 import types
 from collections.abc import Callable, Mapping
@@ -111,7 +112,7 @@ def _reader(hint: object) -> Reader:
     if hint is float:
         return _read_float
     if origin is tuple:
-        return partial(_read_list, _reader(inner[0]))
+        return partial(_read_list, _reader(inner[0]), _plain_types(inner[0]))
     if origin is Mapping:
         return partial(_read_mapping, _reader(inner[1]))
     if origin in (types.UnionType, Union):
@@ -135,10 +136,23 @@ def _read_float(value: object) -> float:
     return float(value)
 
 
-def _read_list(read: Reader, value: object) -> tuple[object, ...]:
+def _plain_types(hint: object) -> frozenset[type]:
+    """Return the types of the values that are read as they are; empty for documents, lists and any values."""
+    inner = get_args(hint) if get_origin(hint) in (types.UnionType, Union) else (hint,)
+    return frozenset(inner) if set(inner) <= {str, bool, int, float, types.NoneType} else frozenset()
+
+
+def _read_list(read: Reader, plain: frozenset[type], value: object) -> tuple[object, ...]:
     if not isinstance(value, list):
         raise ValueError(f"no list: {value!r:.100}")
+    found = set(map(type, value))
+    if found <= plain and (float not in found or _are_finite(value)):  # the history has millions of them
+        return tuple(value)
     return tuple(map(read, value))
+
+
+def _are_finite(values: list[float | None]) -> bool:
+    return math.isfinite(sum(value for value in values if value is not None))
 
 
 def _read_mapping(read: Reader, value: object) -> dict[str, object]:

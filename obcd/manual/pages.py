@@ -22,6 +22,7 @@ READING_ORDER = (
     "on-ray",
     "configuration",
     "commands",
+    "history-and-reports",
     "measuring",
     "performance",
     "troubleshooting",

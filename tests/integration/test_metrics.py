@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections import Counter
+from collections import Counter, defaultdict
 
 import pytest
 
@@ -35,7 +35,7 @@ class Prometheus:
 
     def __init__(self) -> None:
         self.last: Values = {}
-        self.increase: Counter[str] = Counter()
+        self.increase: dict[str, float] = defaultdict(float)
         self.resets = 0
 
     def scrape(self, coordinator: CoordinatorProcess) -> Values:

@@ -49,7 +49,7 @@ In the column "in flight", "auto" means that obcd finds the number of slots by m
 
 @click.command(epilog=EPILOG)
 @click.option("--json", "as_json", is_flag=True, help="print the snapshot as JSON, for machines")
-@click.option("--watch", is_flag=True, help="update the display until Ctrl-C")
+@click.option("--watch", is_flag=True, help="update the display until Ctrl-C, with the speed of the last hour")
 @config_option
 @root_option
 def status(as_json: bool, watch: bool, config: str | None, root: str | None) -> int:
@@ -96,6 +96,7 @@ def _show(layout: Layout, *, watch: bool) -> int:
     from rich.console import Console  # noqa: PLC0415
 
     from obcd.cli.live import LiveTables, draw  # noqa: PLC0415
+    from obcd.cli.sparkline import LastHour  # noqa: PLC0415
 
     console = Console(width=None if is_terminal() else 200)  # a pipe has no width to wrap to
     view = _view(layout)
@@ -105,10 +106,11 @@ def _show(layout: Layout, *, watch: bool) -> int:
         console.print(f"inbox  {view.inbox}\noutbox {outbox}", markup=False, highlight=False)
         console.print(draw(view))
         return ExitCode.DONE
+    last_hour = LastHour(layout.root)
     with LiveTables(console) as tables:
         try:
             while True:
-                tables.show(view)
+                tables.show(view, last_hour.text())
                 time.sleep(0.5)
                 view = _view(layout)
         except KeyboardInterrupt:

@@ -43,9 +43,10 @@ The unit obcd-metrics runs the last one. The metrics, alerts and a dashboard: ob
 @config_option
 @root_option
 def metrics(textfile: Path | None, every: float | None, config: str | None, root: str | None) -> int:
-    """print the coordinator's metrics in Prometheus's text format, or write them to a file.
+    """print metrics for Prometheus or node_exporter.
 
-    Where no coordinator runs, `obcd_up` is 0 and there are no other metrics. No label names a job, a user or a prompt.
+    They are those of the coordinator that runs here, in Prometheus's text format. Where no coordinator runs, `obcd_up`
+    is 0 and there are no other metrics. No label names a job, a user or a prompt.
     """
     if every is not None and textfile is None:
         raise UsageError("--every needs --textfile FILE")

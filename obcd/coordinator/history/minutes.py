@@ -3,7 +3,7 @@
     view, once a second ─► integrals of slots ─┐
     results on disk ─► counts of jobs ─────────┴─ once a minute ─► HistoryLine ─► recorder ─► root/history/
 
-The sums over all lines of a run are the counters of the run, except for the time after its last line.
+The sums over all lines of a run are what its counters grew by, except for the time after its last line.
 """
 
 from __future__ import annotations
@@ -11,24 +11,31 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from obcd.coordinator.history.idle_slots import find_idle_reason
 from obcd.coordinator.metering.counters import CountersView
 from obcd.coordinator.view import EndpointView, LiveView
 from obcd.core.answer.counts import Counts
+from obcd.core.endpoint.health import EndpointState
 from obcd.hosts.record import CardReading
 from obcd.spool.history.history_files import write_history
 from obcd.spool.history.history_line import CardColumns, EndpointColumns, HistoryLine, JobColumns
 
 logger = logging.getLogger(__name__)
 
-#: Seconds from one line to the next.
-LINE_SECONDS = 60.0
+#: Seconds from one line to the next, and least seconds when the cluster gets its first job or ends its last one: lines
+#: then begin and end with work, so that the energy of a job that runs alone is not mixed with that of idle cards.
+LINE_SECONDS, LEAST_SECONDS = 60.0, 15.0
+#: The most seconds by which a counter of energy is brought forward: a record is as old as that.
+MOST_AGE_SECONDS = 15.0
 #: The most seconds for which one view counts: after a longer pause the machine was suspended.
 MOST_VIEW_SECONDS = 10.0
 #: The most lines that wait for a disk that refuses: a day of them.
 MOST_WAITING = 1440
+#: Hosts of endpoints on this machine.
+LOOPBACK = frozenset(("127.0.0.1", "::1", "localhost"))
 
 
 class HistoryWriter:
@@ -45,10 +52,12 @@ class HistoryWriter:
         self._is_broken = False
         self._began: float | None = None
         self._seen_at = 0.0
-        self._slot_seconds = self._busy_seconds = 0.0
+        self._is_working = False
         self._idle: dict[str, float] = {}
-        #: {job: [done, failed, prompt tokens, output tokens]} since the last line
-        self._jobs: dict[str, list[int]] = {}
+        #: {endpoint: seconds in which it was UP, and the sums of its slots and of its requests in flight}
+        self._used: dict[str, list[float]] = {}
+        #: {job: its results since the last line}
+        self._jobs: dict[str, Counts] = {}
         self._counters = CountersView()
         #: {endpoint: what it had counted at the last line}
         self._endpoints: dict[str, tuple[int, int, int, int]] = {}
@@ -59,12 +68,13 @@ class HistoryWriter:
             return
         sums = self._jobs.get(job)
         if sums is None:
-            sums = self._jobs[job] = [0, 0, 0, 0]
-        sums[0] += counts.done
-        sums[1] += counts.failures
+            sums = self._jobs[job] = Counts()
+        sums.responses += counts.responses
+        sums.failures += counts.failures
         if not counts.cached:
-            sums[2] += counts.prompt_tokens
-            sums[3] += counts.eval_tokens
+            sums.prompt_tokens += counts.prompt_tokens
+            sums.eval_tokens += counts.eval_tokens
+            sums.work_seconds += counts.work_seconds
 
     def tick(self, view: LiveView, now: float) -> None:
         """Take a view, in monotonic seconds; when a line is due, make it."""
@@ -72,9 +82,11 @@ class HistoryWriter:
             return
         if self._began is None:
             self._began = self._seen_at = now
+            self._is_working, self._counters = view.unfinished > 0, view.counters
         self._integrate(view, min(now - self._seen_at, MOST_VIEW_SECONDS))
         self._seen_at = now
-        if now - self._began >= LINE_SECONDS:
+        has_turned = self._is_working is not (view.unfinished > 0)
+        if now - self._began >= (LEAST_SECONDS if has_turned else LINE_SECONDS):
             self._hand_over(view, now)
 
     def finish(self, view: LiveView, now: float) -> None:
@@ -86,17 +98,21 @@ class HistoryWriter:
     def _integrate(self, view: LiveView, seconds: float) -> None:
         is_waited_for = view.requests_waiting > 0
         for item in view.endpoints:
-            self._slot_seconds += item.slots * seconds
-            self._busy_seconds += item.in_flight * seconds
+            used = self._used.get(item.name)
+            if used is None:
+                used = self._used[item.name] = [0.0, 0.0, 0.0]
+            if item.state == EndpointState.UP:
+                used[0] += seconds
+            used[1] += item.slots * seconds
+            used[2] += item.in_flight * seconds
             if is_waited_for and item.slots > item.in_flight:
                 reason = find_idle_reason(view, item)
                 self._idle[reason] = self._idle.get(reason, 0.0) + (item.slots - item.in_flight) * seconds
 
     def _hand_over(self, view: LiveView, now: float) -> None:
         self._lines.append(self._make(view, now))
-        self._began, self._counters = now, view.counters
-        self._slot_seconds = self._busy_seconds = 0.0
-        self._idle, self._jobs = {}, {}
+        self._began, self._counters, self._is_working = now, view.counters, view.unfinished > 0
+        self._idle, self._used, self._jobs = {}, {}, {}
         self._run_later(self._write)
 
     def _write(self) -> None:
@@ -117,7 +133,7 @@ class HistoryWriter:
 
     def _make(self, view: LiveView, now: float) -> HistoryLine:
         counters, before = view.counters, self._counters
-        cards = [(host.name, card) for host in view.hosts for card in host.cards]
+        cards = _cards_of(view)
         busy = [card.utilization for _, card in cards if card.utilization is not None]
         watts = [card.power_watts for _, card in cards if card.power_watts is not None]
         return HistoryLine(
@@ -131,8 +147,8 @@ class HistoryWriter:
             cache_hits=counters.cache_hits - before.cache_hits,
             prompt_tokens=counters.prompt_tokens - before.prompt_tokens,
             output_tokens=counters.output_tokens - before.output_tokens,
-            slot_seconds=round(self._slot_seconds, 1),
-            busy_seconds=round(self._busy_seconds, 1),
+            slot_seconds=round(sum(used[1] for used in self._used.values()), 1),
+            busy_seconds=round(sum(used[2] for used in self._used.values()), 1),
             idle_seconds={reason: round(seconds, 1) for reason, seconds in self._idle.items()},
             utilization=round(sum(busy) / len(busy), 3) if busy else None,
             power_watts=round(sum(watts), 1) if watts else None,
@@ -143,15 +159,19 @@ class HistoryWriter:
 
     def _endpoint_columns(self, view: LiveView) -> EndpointColumns:
         hosts = {name: host.name for host in view.hosts for name in host.endpoints}
-        grown = list(self._grown_endpoints(view.endpoints))
         items = view.endpoints
+        grown = list(self._grown_endpoints(items))
+        used = [self._used[item.name] for item in items]
         return EndpointColumns(
             name=tuple(item.name for item in items),
-            host=tuple(hosts.get(item.name, "") for item in items),
+            host=tuple(hosts.get(item.name) or ("" if item.host in LOOPBACK else item.host) for item in items),
             gpu=tuple(item.gpu for item in items),
             state=tuple(str(item.state) for item in items),
             slots=tuple(item.slots for item in items),
             in_flight=tuple(item.in_flight for item in items),
+            up_seconds=tuple(round(item[0], 1) for item in used),
+            slot_seconds=tuple(round(item[1], 1) for item in used),
+            busy_seconds=tuple(round(item[2], 1) for item in used),
             answered=tuple(item[0] for item in grown),
             faults=tuple(item[1] for item in grown),
             prompt_tokens=tuple(item[2] for item in grown),
@@ -168,6 +188,21 @@ class HistoryWriter:
             if any(new < old for new, old in zip(counted, earlier, strict=True)):
                 earlier = (0, 0, 0, 0)
             yield tuple(new - old for new, old in zip(counted, earlier, strict=True))
+
+
+def _cards_of(view: LiveView) -> list[tuple[str, CardReading]]:
+    """Return the cards of registered hosts, and those of this machine on which servers of obcd run, with "" as host."""
+    cards = [(host.name, _brought_forward(card, host.age_seconds or 0.0)) for host in view.hosts for card in host.cards]
+    seen = {card.uuid for _, card in cards}
+    served = [card for card in view.cards if card.name] or view.cards  # without a plan no card has its name
+    return cards + [("", card) for card in served if card.uuid not in seen]
+
+
+def _brought_forward(card: CardReading, age: float) -> CardReading:
+    """Return a reading with its energy as of now: a record is some seconds old, and a job may have begun since."""
+    if card.energy_joules is None or card.power_watts is None:
+        return card
+    return replace(card, energy_joules=card.energy_joules + card.power_watts * min(age, MOST_AGE_SECONDS))
 
 
 def _grown(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
@@ -190,11 +225,12 @@ def _card_columns(cards: list[tuple[str, CardReading]]) -> CardColumns:
     )
 
 
-def _job_columns(jobs: Mapping[str, list[int]]) -> JobColumns:
+def _job_columns(jobs: Mapping[str, Counts]) -> JobColumns:
     return JobColumns(
         job=tuple(jobs),
-        done=tuple(sums[0] for sums in jobs.values()),
-        failed=tuple(sums[1] for sums in jobs.values()),
-        prompt_tokens=tuple(sums[2] for sums in jobs.values()),
-        output_tokens=tuple(sums[3] for sums in jobs.values()),
+        done=tuple(sums.done for sums in jobs.values()),
+        failed=tuple(sums.failures for sums in jobs.values()),
+        prompt_tokens=tuple(sums.prompt_tokens for sums in jobs.values()),
+        output_tokens=tuple(sums.eval_tokens for sums in jobs.values()),
+        work_seconds=tuple(round(sums.work_seconds, 1) for sums in jobs.values()),
     )

@@ -128,7 +128,7 @@ class Recorder:
                 writer.close()
 
     def _work(self) -> None:
-        while not (self._stopping and not self._entries):
+        while self._entries or self._errands or not self._stopping:
             self._news.wait()
             self._news.clear()
             self._close_finished()
@@ -137,12 +137,8 @@ class Recorder:
                 if self._stopping:
                     return
             self._disk_watch.relieve()  # all results are recorded, or dropped with their job
-            self._run_errands()
-        self._run_errands()
-
-    def _run_errands(self) -> None:
-        while self._errands:
-            self._errands.popleft()()
+            while self._errands:
+                self._errands.popleft()()
 
     def _record(self) -> bool:
         """Record the queued results; return False if the disk refused.

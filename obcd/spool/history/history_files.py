@@ -13,13 +13,17 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
+from io import BufferedReader
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, TypeVar, cast
 
 from obcd.clock import timestamp
 from obcd.spool.folders import disk
 from obcd.spool.history.history_line import CardColumns, EndpointColumns, HistoryLine, JobColumns
+
+Columns = TypeVar("Columns", EndpointColumns, CardColumns, JobColumns)
 
 #: The folder in the root.
 FOLDER = "history"
@@ -27,6 +31,12 @@ FOLDER = "history"
 KEEP_DAYS, DAY_SECONDS = 14, 86400.0
 #: A file of the history: its day, and whether it is packed.
 _FILE = re.compile(r"(\d{4}-\d\d-\d\d)\.jsonl(\.gz)?")
+#: The beginning of a line, and of its columns.
+_TIME, _COLUMNS = re.compile(rb'\{"time":(\d{1,12}(?:\.\d{1,6})?)'), b',"endpoints":{'
+#: {type of a column: what a line of an earlier version has in it}; None for all other types
+FILLINGS: Mapping[str, object] = {"tuple[str, ...]": "", "tuple[int, ...]": 0, "tuple[float, ...]": 0.0}
+#: Where the search for a time in a file ends, and the part of a line that it reads.
+SEARCH_BYTES, MAX_START_BYTES = 2**16, 64
 
 
 def write_history(root: Path, line: HistoryLine) -> None:
@@ -49,7 +59,7 @@ def read_history(root: Path, since: float = 0.0, *, is_brief: bool = False) -> I
     Args:
         root: The root of the spool; without a history there are no lines.
         since: Unix seconds.
-        is_brief: Whether endpoints, cards and jobs are left out: half the time, for totals.
+        is_brief: Whether endpoints, cards and jobs are left out: a tenth of the time, for totals.
 
     Raises:
         PermissionError: If this user may not read the history.
@@ -58,6 +68,8 @@ def read_history(root: Path, since: float = 0.0, *, is_brief: bool = False) -> I
         if day < _day(max(0.0, since)):
             continue
         with _opened(root / FOLDER, day) as file:
+            if isinstance(file, BufferedReader):
+                _skip_before(file, since)
             for raw in _lines(file):
                 line = _parse(raw, is_brief=is_brief)
                 if line is not None and line.time >= since:
@@ -109,9 +121,26 @@ def _opened(folder: Path, day: str) -> Iterator[IO[bytes] | None]:
     plain = folder / f"{day}.jsonl"
     for path, opens in ((plain, open), (folder / f"{day}.jsonl.gz", gzip.open)):
         with contextlib.suppress(FileNotFoundError), opens(path, "rb") as file:
-            yield file
+            yield cast("IO[bytes]", file)
             return
     yield None
+
+
+def _skip_before(file: BufferedReader, since: float) -> None:
+    """Move to a place before the first line of a time: lines are in the order of their time, unless a clock was set."""
+    low, high = 0, file.seek(0, os.SEEK_END)
+    while high - low > SEARCH_BYTES:
+        middle = (low + high) // 2
+        file.seek(middle)
+        file.readline()
+        found = _TIME.match(file.readline(MAX_START_BYTES))
+        if found is not None and float(found[1]) < since:
+            low = middle
+        else:
+            high = middle
+    file.seek(low)
+    if low:
+        file.readline()
 
 
 def _lines(file: IO[bytes] | None) -> Iterator[bytes]:
@@ -122,18 +151,38 @@ def _lines(file: IO[bytes] | None) -> Iterator[bytes]:
 
 def _parse(raw: bytes, *, is_brief: bool) -> HistoryLine | None:
     """Return a line; None for one that is torn, or of another version."""
+    if is_brief:
+        raw = _cut(raw)
     try:
-        document = json.loads(raw)
-        if is_brief:
-            for name in ("endpoints", "cards", "active"):
-                document.pop(name, None)
-        line = HistoryLine.from_json(document)
+        line = HistoryLine.from_json(json.loads(raw))
+        if not is_brief:
+            line = replace(
+                line, endpoints=_filled(line.endpoints), cards=_filled(line.cards), active=_filled(line.active)
+            )
     except (ValueError, AttributeError, RecursionError):
         return None
-    is_even = all(map(_is_even, (line.endpoints, line.cards, line.active)))
-    return line if is_even and line.seconds >= 0 else None
+    return line if line.seconds >= 0 else None
 
 
-def _is_even(columns: EndpointColumns | CardColumns | JobColumns) -> bool:
-    """Return whether all columns have the same length."""
-    return len({len(getattr(columns, name)) for name in columns.__slots__}) == 1
+def _cut(raw: bytes) -> bytes:
+    """Return a whole line without its columns, which are last: they need not be parsed."""
+    totals, columns, _ = raw.partition(_COLUMNS)
+    return totals + b"}" if columns and raw.endswith(b"}\n") else raw
+
+
+def _filled(columns: Columns) -> Columns:
+    """Return columns of one length; those that a line of an earlier version does not have are filled.
+
+    Raises:
+        ValueError: If they have several lengths.
+    """
+    lengths = {name: len(getattr(columns, name)) for name in columns.__slots__}
+    most = max(lengths.values())
+    missing = [name for name, length in lengths.items() if length != most]
+    if not missing:
+        return columns
+    if any(lengths[name] for name in missing):
+        raise ValueError("columns of several lengths")
+    kinds = {field.name: str(field.type) for field in fields(columns)}
+    filled: dict[str, Any] = {name: (FILLINGS.get(kinds[name]),) * most for name in missing}
+    return replace(columns, **filled)

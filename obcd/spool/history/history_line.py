@@ -32,13 +32,29 @@ class IdleReason(StrEnum):
     NO_FITTING_REQUEST = "no_fitting_request"  # another model or lane, or requests that wait for their next attempt
 
 
+#: {reason: it for people, after "slots were idle because"}
+IDLE_WORDS: Mapping[str, str] = {
+    IdleReason.DISK: "the disk was almost full",
+    IdleReason.STOPPING: "the coordinator was ending",
+    IdleReason.ENDPOINT_DOWN: "their endpoint was down",
+    IdleReason.ENDPOINT_STARTING: "their endpoint was not reached yet",
+    IdleReason.ENDPOINT_SUSPECT: "their endpoint got one request at a time after faults",
+    IdleReason.ENDPOINT_DRAINING: "their endpoint was leaving, or its host was silent",
+    IdleReason.LEFT_OUT: "their endpoint did not get some of the work (obcd status says why)",
+    IdleReason.NO_FITTING_REQUEST: "no request that waited could go there: another model, a lane, or a later attempt",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointColumns(Document):
     """The endpoints.
 
     Attributes:
-        host: The registered host that has it, "" if none has; `gpu` is the index of its card there.
+        host: The registered host that has it, "" for this machine, else the host in its URL; `gpu` is the index of its
+            card there.
         state, slots, in_flight: At the end of the line's time.
+        up_seconds: Seconds in which it was UP.
+        slot_seconds, busy_seconds: The sums over time of its slots and of its requests in flight.
         answered, faults: Attempts that ended with a response or a fault.
         prompt_tokens, output_tokens: Tokens of its responses.
     """
@@ -49,6 +65,9 @@ class EndpointColumns(Document):
     state: tuple[str, ...] = ()
     slots: tuple[int, ...] = ()
     in_flight: tuple[int, ...] = ()
+    up_seconds: tuple[float, ...] = ()
+    slot_seconds: tuple[float, ...] = ()
+    busy_seconds: tuple[float, ...] = ()
     answered: tuple[int, ...] = ()
     faults: tuple[int, ...] = ()
     prompt_tokens: tuple[int, ...] = ()
@@ -60,10 +79,11 @@ class CardColumns(Document):
     """The cards of hosts; None for a value that a card does not report.
 
     Attributes:
-        host: The host that reports it; `index` is nvidia-smi's there: MIG instances of one card share it.
+        host: The registered host that reports it, "" for this machine.
+        index: nvidia-smi's; MIG instances of one card share it.
         product: Its name.
         utilization: Share of the last moment in which it computed, 0 to 1.
-        energy_joules: Used since its driver was loaded: differences count.
+        energy_joules: Used since its driver was loaded, brought forward by its power to the time of the line.
         xid_errors: Number of its faults (Xid) since the start of its host; `last_xid` is the last one.
     """
 
@@ -82,13 +102,14 @@ class CardColumns(Document):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobColumns(Document):
-    """The jobs that had results, by id: their number, those that are failures, and their tokens."""
+    """The jobs that had results, by id: their number, those that are failures, their tokens, and their server work."""
 
     job: tuple[str, ...] = ()
     done: tuple[int, ...] = ()
     failed: tuple[int, ...] = ()
     prompt_tokens: tuple[int, ...] = ()
     output_tokens: tuple[int, ...] = ()
+    work_seconds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

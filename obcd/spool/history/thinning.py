@@ -83,22 +83,39 @@ class _Sums:
         )
 
 
-def thin(lines: Iterable[HistoryLine], start: float, end: float, points: int) -> list[HistoryPoint]:
-    """Return the means over `points` equal parts of the time from `start` to `end`, in Unix seconds.
+class Thinner:
+    """Makes the points of a plot from lines, one after another; memory is that of the points.
 
-    A line counts in each part by the time that it shares with it. Memory is that of the points.
+    Args:
+        start, end: Unix seconds; each point stands for an equal part of the time between them.
     """
-    width = (end - start) / points
-    parts = [_Sums() for _ in range(points)]
-    for line in lines:
+
+    def __init__(self, start: float, end: float, points: int) -> None:
+        self._start, self._end, self._width = start, end, (end - start) / points
+        self._parts = [_Sums() for _ in range(points)]
+
+    def add(self, line: HistoryLine) -> None:
+        """Count a line in each part of the time by the seconds that it shares with it."""
         began = line.time - line.seconds
-        if line.seconds <= 0 or line.time <= start or began >= end:
-            continue
-        first = max(0, int((began - start) / width))
-        last = min(points - 1, math.ceil((line.time - start) / width) - 1)
+        if line.seconds <= 0 or line.time <= self._start or began >= self._end:
+            return
+        first = max(0, int((began - self._start) / self._width))
+        last = min(len(self._parts) - 1, math.ceil((line.time - self._start) / self._width) - 1)
         for number in range(first, last + 1):
-            left = start + number * width
-            shared = min(line.time, left + width) - max(began, left)
+            left = self._start + number * self._width
+            shared = min(line.time, left + self._width) - max(began, left)
             if shared > 0:
-                parts[number].add(line, shared)
-    return [part.point(start + (number + 0.5) * width, width) for number, part in enumerate(parts)]
+                self._parts[number].add(line, shared)
+
+    def points(self) -> list[HistoryPoint]:
+        """Return the points in the order of time."""
+        middle = self._start + self._width / 2
+        return [part.point(middle + number * self._width, self._width) for number, part in enumerate(self._parts)]
+
+
+def thin(lines: Iterable[HistoryLine], start: float, end: float, points: int) -> list[HistoryPoint]:
+    """Return the means over `points` equal parts of the time from `start` to `end`, in Unix seconds."""
+    thinner = Thinner(start, end, points)
+    for line in lines:
+        thinner.add(line)
+    return thinner.points()

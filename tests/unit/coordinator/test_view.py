@@ -165,6 +165,15 @@ def test_what_status_has_no_keys_for_is_counted_all_the_same(coordinator: Coordi
     assert len(view.all_jobs) == view.unfinished
 
 
+def test_requests_of_paused_jobs_do_not_wait(coordinator: Coordinator) -> None:
+    header = job(500, 0, 0.0).header
+    for name in ("a", "b", "c"):
+        coordinator.jobs.take(replace(header, id=name))
+    coordinator.jobs.pause(frozenset("b"))
+
+    assert coordinator.view(0.0).requests_waiting == 1000
+
+
 def test_file_of_an_older_coordinator_is_read(coordinator: Coordinator) -> None:
     written = coordinator.view(0.0).to_json()
     for key in ("further_jobs", "pulls", "notes", "rejected", "per_user", "takes_reloads", "reloads", "counters"):

@@ -78,3 +78,39 @@ def test_object_that_lacks_something_or_has_another_type_is_refused(document: ob
 def test_value_of_another_type_is_refused_at_any_depth(document: object) -> None:
     with pytest.raises(ValueError, match=r"no |Inner"):
         Outer.from_json(document)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns(Document):
+    numbers: tuple[int, ...] = ()
+    seconds: tuple[float | None, ...] = ()
+    words: tuple[str, ...] = ()
+
+
+def test_lists_of_plain_values_are_read_as_they_are() -> None:
+    document = {"numbers": [1, 2], "seconds": [1.5, None, 2], "words": ["a"]}
+
+    found = Columns.from_json(document)
+
+    assert found == Columns(numbers=(1, 2), seconds=(1.5, None, 2.0), words=("a",))
+    assert [type(value) for value in found.seconds] == [float, type(None), float]
+    assert Columns.from_json({"seconds": [1.5e308, 1.5e308]}).seconds == (1.5e308, 1.5e308)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"numbers": [1, True]},
+        {"numbers": [1, 1.0]},
+        {"numbers": [None]},
+        {"seconds": [1.0, float("nan")]},
+        {"seconds": [float("inf"), None]},
+        {"seconds": [float("inf"), float("-inf")]},
+        {"seconds": [1.0, False]},
+        {"seconds": [10**400, 1.0]},
+        {"words": ["a", 1]},
+    ],
+)
+def test_one_other_value_in_a_list_refuses_it(document: object) -> None:
+    with pytest.raises(ValueError, match="no "):
+        Columns.from_json(document)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from obcd.coordinator.history.idle_slots import find_idle_reason
-from obcd.coordinator.history.minutes import LINE_SECONDS, HistoryWriter
+from obcd.coordinator.history.minutes import LEAST_SECONDS, LINE_SECONDS, HistoryWriter
 from obcd.coordinator.metering.counters import CountersView
 from obcd.coordinator.view import DaemonState, EndpointView, HostView, LiveView
 from obcd.core.answer.counts import Counts
@@ -82,6 +82,7 @@ def test_the_last_line_is_shorter_and_completes_the_sums(minutes: Minutes) -> No
 
 
 def test_sums_over_lines_are_the_counters(minutes: Minutes) -> None:
+    counters = CountersView()
     for step in (1, 2, 5):
         counters = CountersView(
             responses=step * 10, failures={"timeout": step}, retries={"busy": 2 * step}, prompt_tokens=step * 1000,
@@ -97,6 +98,14 @@ def test_sums_over_lines_are_the_counters(minutes: Minutes) -> None:
     assert [(line.prompt_tokens, line.output_tokens, line.cache_hits) for line in lines][2] == (3000, 300, 3)
 
 
+def test_what_an_earlier_coordinator_counted_is_in_no_line(tmp_path: Path) -> None:
+    minutes = Minutes(tmp_path)
+    minutes.writer.tick(replace(VIEW, counters=CountersView(responses=1000, failures={"timeout": 3})), minutes.now)
+    minutes.show(replace(VIEW, counters=CountersView(responses=1007, failures={"timeout": 3})), LINE_SECONDS)
+
+    assert [(line.responses, line.failures) for line in minutes.lines()] == [(7, {})]
+
+
 def test_endpoint_counts_what_it_did_since_the_last_line_and_from_0_when_it_comes_again(minutes: Minutes) -> None:
     for answered in (5, 9, 2):
         item = replace(ENDPOINT, answered=answered, faults=0, prompt_tokens=10 * answered, output_tokens=answered)
@@ -107,7 +116,7 @@ def test_endpoint_counts_what_it_did_since_the_last_line_and_from_0_when_it_come
 
 
 def test_each_job_has_its_results_and_no_line_has_those_of_another(minutes: Minutes) -> None:
-    minutes.writer.on_recorded("j1", Counts(responses=1, prompt_tokens=100, eval_tokens=10))
+    minutes.writer.on_recorded("j1", Counts(responses=1, prompt_tokens=100, eval_tokens=10, work_seconds=2.5))
     minutes.writer.on_recorded("j2", Counts(failures=1, prompt_tokens=7))
     minutes.writer.on_recorded("j1", Counts(responses=2, cached=2, prompt_tokens=200, eval_tokens=20))
     minutes.show(VIEW, LINE_SECONDS)
@@ -117,6 +126,7 @@ def test_each_job_has_its_results_and_no_line_has_those_of_another(minutes: Minu
     first, second = (line.active for line in minutes.lines())
     assert (first.job, first.done, first.failed) == (("j1", "j2"), (3, 1), (0, 1))
     assert (first.prompt_tokens, first.output_tokens) == ((100, 7), (10, 0))
+    assert first.work_seconds == (2.5, 0.0)
     assert (second.job, second.done) == (("j2",), (1,))
 
 
@@ -127,7 +137,40 @@ def test_slots_are_summed_over_time(minutes: Minutes) -> None:
 
     (line,) = minutes.lines()
     assert (line.slot_seconds, line.busy_seconds) == (16 * 60, 16 * 20 + 4 * 20)
+    assert (line.endpoints.slot_seconds, line.endpoints.busy_seconds) == ((16 * 60,), (16 * 20 + 4 * 20,))
     assert line.idle_seconds == {IdleReason.NO_FITTING_REQUEST: 12 * 20}
+
+
+def test_a_line_ends_when_work_begins_and_when_it_ends(minutes: Minutes) -> None:
+    idle = replace(VIEW, unfinished=0)
+    minutes.show(VIEW, LINE_SECONDS)
+    minutes.show(idle, 20)
+    minutes.show(VIEW, 30)
+    minutes.show(idle, 1)
+
+    assert [line.seconds for line in minutes.lines()] == [LINE_SECONDS, LEAST_SECONDS, LEAST_SECONDS, 21.0]
+
+
+def test_jobs_that_come_and_go_make_few_lines(minutes: Minutes) -> None:
+    for _ in range(150):
+        minutes.show(VIEW, 1)
+        minutes.show(replace(VIEW, unfinished=0), 1)
+
+    assert len(minutes.lines()) <= 300 / LEAST_SECONDS
+
+
+def test_energy_of_a_record_is_brought_forward_to_the_time_of_the_line(minutes: Minutes) -> None:
+    cards = (CardReading(uuid="GPU-1", power_watts=300.0, energy_joules=5e6), CardReading(uuid="GPU-2"))
+    minutes.show(replace(VIEW, hosts=(HostView(name="h", state="serving", age_seconds=4.0, cards=cards),)), 61)
+
+    assert minutes.lines()[0].cards.energy_joules == (5e6 + 1200, None)
+
+
+def test_time_in_which_an_endpoint_is_up_is_summed(minutes: Minutes) -> None:
+    minutes.show(VIEW, 20)
+    minutes.show(replace(VIEW, endpoints=(replace(ENDPOINT, state=EndpointState.DOWN),)), 40)
+
+    assert minutes.lines()[0].endpoints.up_seconds == (20.0,)
 
 
 def test_a_machine_that_slept_does_not_count_its_sleep(minutes: Minutes) -> None:
@@ -225,4 +268,4 @@ def test_line_of_28_endpoints_with_a_card_each_has_some_kilobytes(minutes: Minut
     minutes.show(replace(VIEW, hosts=(host,), endpoints=items), LINE_SECONDS)
 
     (line,) = minutes.lines()
-    assert len(json.dumps(line.to_json(), separators=(",", ":"))) < 6000
+    assert len(json.dumps(line.to_json(), separators=(",", ":"))) < 6500

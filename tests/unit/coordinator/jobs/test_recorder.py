@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -170,3 +171,26 @@ def test_results_of_a_group_are_one_write_and_one_sync(
     assert len(recorded(recorder, 64)) == 64
     assert steps == ["write", "sync"]
     assert ordinals(tmp_path / JOB) == list(range(64))
+
+
+def test_errand_runs_in_the_thread_of_the_recorder_after_what_is_queued(recorder: Recorder, tmp_path: Path) -> None:
+    seen: list[tuple[str, list[int]]] = []
+    recorder.add(entry(0))
+    recorder.run_later(lambda: seen.append((threading.current_thread().name, ordinals(tmp_path / JOB))))
+
+    wait_until(lambda: bool(seen), 5)
+
+    assert seen == [("recorder", [0])]
+
+
+def test_errands_are_run_at_the_end_too(recorder: Recorder) -> None:
+    is_held, seen = threading.Event(), list[int]()
+    recorder.run_later(lambda: is_held.wait(5))
+    recorder.run_later(lambda: seen.append(1))
+    stop = threading.Thread(target=recorder.stop, args=(5.0,))
+    stop.start()
+    recorder.run_later(lambda: seen.append(2))
+    is_held.set()
+    stop.join(5)
+
+    assert seen == [1, 2]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from obcd.clock import seconds_of
 from obcd.spool.folders import disk
-from obcd.spool.history.history_files import DAY_SECONDS, FOLDER, KEEP_DAYS, read_history, write_history
+from obcd.spool.history.history_files import DAY_SECONDS, FOLDER, KEEP_DAYS, SEARCH_BYTES, read_history, write_history
 from obcd.spool.history.history_line import CardColumns, EndpointColumns, HistoryLine, JobColumns
 
 NOON = seconds_of("2026-11-22T12:00:00.000Z")
@@ -31,13 +33,15 @@ LINE = HistoryLine(
     power_watts=300.0,
     endpoints=EndpointColumns(
         name=("a", "b"), host=("h", ""), gpu=(0, 1), state=("UP", "DOWN"), slots=(16, 16), in_flight=(16, 0),
+        up_seconds=(60.0, 0.0), slot_seconds=(960.0, 960.0), busy_seconds=(960.0, 0.0),
         answered=(97, 0), faults=(1, 0), prompt_tokens=(9000, 0), output_tokens=(4100, 0),
     ),
     cards=CardColumns(
         uuid=("GPU-1",), host=("h",), index=(0,), product=("H100",), utilization=(0.93,), memory_used_bytes=(2**34,),
         power_watts=(300.0,), energy_joules=(8e7,), temperature_celsius=(None,), xid_errors=(1,), last_xid=(79,),
     ),
-    active=JobColumns(job=("j1",), done=(98,), failed=(1,), prompt_tokens=(9000,), output_tokens=(4100,)),
+    active=JobColumns(job=("j1",), done=(98,), failed=(1,), prompt_tokens=(9000,), output_tokens=(4100,),
+                      work_seconds=(55.5,)),
 )  # fmt: skip
 
 
@@ -77,6 +81,31 @@ def test_only_lines_since_a_time_are_read_over_the_change_of_a_day(tmp_path: Pat
     assert times(tmp_path, midnight + 60) == [midnight + 90]
 
 
+@pytest.mark.parametrize("is_brief", [False, True])
+def test_lines_since_any_time_are_found_in_a_long_file(tmp_path: Path, is_brief: bool) -> None:
+    moments = [NOON + minute * 60 for minute in range(600)]
+    for moment in moments:
+        write_history(tmp_path, replace(LINE, time=moment))
+    path = next((tmp_path / FOLDER).iterdir())
+    assert path.stat().st_size > 5 * SEARCH_BYTES
+
+    for since in (0.0, NOON, NOON + 1, *moments[::37], moments[-1], moments[-1] + 1):
+        found = [line.time for line in read_history(tmp_path, since, is_brief=is_brief)]
+        assert found == [moment for moment in moments if moment >= since]
+
+
+def test_long_file_with_damage_gives_the_lines_around_it(tmp_path: Path) -> None:
+    for minute in range(600):
+        write_history(tmp_path, replace(LINE, time=NOON + minute * 60))
+    path = next((tmp_path / FOLDER).iterdir())
+    with open(path, "r+b") as file:
+        file.seek(path.stat().st_size // 2 - 3000)
+        file.write(b"\0" * 6000)
+
+    assert times(tmp_path, NOON + 599 * 60) == [NOON + 599 * 60]
+    assert len(times(tmp_path)) > 580
+
+
 def test_torn_line_is_skipped_and_the_next_one_is_whole(tmp_path: Path) -> None:
     write_history(tmp_path, at(NOON))
     path = next((tmp_path / FOLDER).iterdir())
@@ -99,7 +128,7 @@ def test_torn_line_is_skipped_and_the_next_one_is_whole(tmp_path: Path) -> None:
         b"[" * 100_000 + b"\n",
         b'{"time": 1e999, "seconds": 60}\n',
         b'{"time": 1795348800, "seconds": -1}\n',
-        b'{"time": 1795348800, "seconds": 60, "endpoints": {"name": ["a"], "slots": []}}\n',
+        b'{"time": 1795348800, "seconds": 60, "endpoints": {"name": ["a"], "slots": [1, 2]}}\n',
         b'{"time": 1795348800, "seconds": 60, "cards": 7}\n',
     ],
 )
@@ -109,6 +138,21 @@ def test_damaged_lines_are_skipped(tmp_path: Path, raw: bytes) -> None:
     path.write_bytes(raw + path.read_bytes() + raw)
 
     assert times(tmp_path) == [NOON]
+
+
+def test_line_of_an_earlier_version_is_filled(tmp_path: Path) -> None:
+    write_history(tmp_path, LINE)
+    path = next((tmp_path / FOLDER).iterdir())
+    document = json.loads(path.read_text("utf-8"))
+    for column in ("up_seconds", "faults", "host"):
+        del document["endpoints"][column]
+    del document["cards"]["energy_joules"], document["active"]
+    path.write_text(json.dumps(document) + "\n", "utf-8")
+
+    (line,) = read_history(tmp_path)
+
+    assert (line.endpoints.up_seconds, line.endpoints.faults, line.endpoints.host) == ((0.0, 0.0), (0, 0), ("", ""))
+    assert (line.cards.energy_joules, line.active, line.endpoints.answered) == ((None,), JobColumns(), (97, 0))
 
 
 def test_line_of_a_newer_version_is_read_without_what_is_not_known(tmp_path: Path) -> None:
