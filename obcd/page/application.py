@@ -22,10 +22,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from obcd.core.markup import Markup
 from obcd.metrics.samples import CONTENT_TYPE, exposition
 from obcd.page.content import Privacy, sections, time_of, title
 from obcd.page.document import document
-from obcd.page.markup import Markup
 from obcd.page.plots import PlotSource, PlotSpan, columns, show_plots
 from obcd.page.static_files import PREFIX, StaticFiles
 from obcd.page.status_source import SeenStatus, StatusCondition, StatusSource

@@ -16,9 +16,9 @@ from functools import lru_cache
 
 from obcd.coordinator.view import DaemonState, JobState, JobView, PublishedView, View
 from obcd.core.endpoint.health import EndpointState
+from obcd.core.markup import Child, Markup, join, tag
 from obcd.page import figures
 from obcd.page.fleet import show_cards, show_endpoints
-from obcd.page.markup import Child, Markup, join, tag
 from obcd.page.signs import BAD, BUSY, GOOD, JOBS, QUIET, WARN, Sign, faint, gauge, progress, show, state
 from obcd.page.status_source import SeenStatus, StatusCondition
 from obcd.page.tables import RowGroup, TableColumn, TableRow, table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from obcd.page.markup import Markup, join, tag
+from obcd.core.markup import Markup, join, tag
 from obcd.page.plots import PlotSpan
 from obcd.page.static_files import StaticFiles
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
-from obcd.page.markup import GAP
+from obcd.core.markup import GAP
 from obcd.text import duration
 
 #: What stands where a number is not known.

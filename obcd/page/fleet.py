@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from obcd.coordinator.view import EndpointView, HostView, View
+from obcd.core.markup import Child, Markup, join, tag
 from obcd.hosts.record import CardReading
 from obcd.page import figures
-from obcd.page.markup import Child, Markup, join, tag
 from obcd.page.signs import BAD, ENDPOINTS, HOSTS, WARN, Sign, faint, gauge, show, state
 from obcd.page.tables import RowGroup, TableColumn, TableRow, table
 from obcd.text import plural

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from obcd.core.markup import Child, Markup, join, tag
 from obcd.page import figures
-from obcd.page.markup import Child, Markup, join, tag
 from obcd.page.tables import RowGroup, TableColumn, TableRow, table
 from obcd.spool.history.history_files import read_history
 from obcd.spool.history.thinning import HistoryPoint, thin

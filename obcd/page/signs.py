@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from obcd.coordinator.view import JobState
 from obcd.core.endpoint.health import EndpointState
+from obcd.core.markup import Child, Markup, tag
 from obcd.page.figures import share
-from obcd.page.markup import Child, Markup, tag
 
 
 class Sign(NamedTuple):

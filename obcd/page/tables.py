@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from obcd.page.markup import Child, Markup, Value, tag
+from obcd.core.markup import Child, Markup, Value, tag
 
 
 class TableColumn(NamedTuple):
@@ -36,8 +36,7 @@ def table(columns: Sequence[TableColumn], groups: Sequence[RowGroup], labelled_b
         labelled_by: The id of its heading.
     """
     head = [
-        tag("th", {"scope": "col", "role": "columnheader", "class": item.kind or None}, item.name)
-        for item in columns
+        tag("th", {"scope": "col", "role": "columnheader", "class": item.kind or None}, item.name) for item in columns
     ]
     top = tag("thead", {"role": "rowgroup"}, tag("tr", {"role": "row"}, head))
     bodies = [_body(columns, group) for group in groups]

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from obcd.coordinator.view import View
+from obcd.core.markup import Markup
 from obcd.metrics.samples import exposition
 from obcd.page.content import Privacy, sections, time_of, title
 from obcd.page.document import document
-from obcd.page.markup import Markup
 from obcd.page.plots import PlotSpan, columns, show_plots
 from obcd.page.static_files import StaticFiles
 from obcd.page.status_source import SeenStatus, StatusCondition
