@@ -45,7 +45,7 @@ class Site:
     def find_url(self) -> str:
         """Wait until the page serves, and return its address."""
         wait_until(self._serves, timeout=180, what="the page says its address")
-        return re.findall(r"http://\S+", self._log.read_text())[0]
+        return str(re.findall(r"http://\S+", self._log.read_text())[0])
 
     def _serves(self) -> bool:
         assert self._process.poll() is None, self._log.read_text()

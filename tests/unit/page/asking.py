@@ -49,7 +49,10 @@ def ask(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    asyncio.run(application(scope, receive, send))
+    async def run() -> None:
+        await application(scope, receive, send)
+
+    asyncio.run(run())
     start = sent[0]
     body = b"".join(message.get("body", b"") for message in sent[1:])
     return Answered(start["status"], {name.decode(): value.decode() for name, value in start["headers"]}, body)
