@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from obcd.core.markup import MAX_TEXT, Markup, escape, join, tag
-from obcd.page.signs import bar, gauge
 
 
 def test_text_is_escaped_and_markup_is_not() -> None:
@@ -45,17 +44,3 @@ def test_name_that_is_none_of_html_is_a_bug(name: str) -> None:
 
 def test_void_elements_have_no_end() -> None:
     assert join([tag("meta", {"charset": "utf-8"}), tag("br")]) == '<meta charset="utf-8"><br>'
-
-
-def test_parts_of_a_bar_follow_each_other_and_never_leave_it() -> None:
-    assert 'x="0" width="60"' in bar((0.6, "fill"), (0.7, "miss"))
-    assert 'x="60" width="40"' in bar((0.6, "fill"), (0.7, "miss"))
-    assert "rect" not in bar((-1.0, "fill"), (0.0, "miss"))
-
-
-def test_gauge_says_in_words_what_its_bar_shows() -> None:
-    made = gauge([(0.5, "fill")], "50 %", "1 of 2")
-
-    assert 'aria-hidden="true"' in made
-    assert "50 %" in made
-    assert "1 of 2" in made
