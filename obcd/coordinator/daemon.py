@@ -183,6 +183,7 @@ class _Display:
         if now - self._shown_at < pause:
             return self._shown_at + pause - now
         self._shown_at, self._shown_revision = now, revision
+        coordinator.counters_file.keep()
         view = coordinator.view(now, takes_reloads=self._takes_reloads)
         self._notify(view)
         self._write(self._coordinator.layout.status, view)

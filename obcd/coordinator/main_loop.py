@@ -37,7 +37,9 @@ from obcd.coordinator.jobs.recorder import Entry, Recorder
 from obcd.coordinator.jobs.retention_sweeps import Sweeper
 from obcd.coordinator.jobs.running_job import RunningJob
 from obcd.coordinator.loop_waits import TickPacing, Waker
+from obcd.coordinator.metering import counters_file
 from obcd.coordinator.metering.counters import CounterSet
+from obcd.coordinator.metering.counters_file import CountersFile
 from obcd.coordinator.observer import Observer
 from obcd.coordinator.spool_setup import open_profiles, open_spool, open_to_api
 from obcd.coordinator.view import DaemonState, LiveView, ReloadView, WaitingView, WaitReason
@@ -123,13 +125,15 @@ class Coordinator:
         self._disk_watch = DiskWatch(layout.root, settings.spool.min_free_bytes)
         self._recorder = Recorder(layout.jobs, self._waker, self._disk_watch)
         self.counters = CounterSet(wall())
+        kept = layout.root / counters_file.NAME if takes_drops else None
+        self.counters_file = CountersFile(kept, self.counters)
         self.jobs = Jobs(
             layout,
             self.endpoints,
             self._recorder,
             self._clerks,
             self._progress_folders,
-            self.counters,
+            self.counters_file,
             counts=takes_drops,
         )
         self._intake = DropIntake(settings, layout, self._intake_clerks, self.jobs.job_index)
@@ -155,6 +159,7 @@ class Coordinator:
         if self._takes_drops:  # otherwise the outbox is the user's own folder and never has a status folder
             self._progress_folders.clear()
         self._open_to_api()
+        self.counters_file.resume()
         self._mount = read_mount(self.layout.root)
         if doubt := doubt_root(self.layout.root, self._mount):
             logger.warning("%s; use %s", doubt, LOCAL_ROOT, extra={"action": "root_doubtful"})
@@ -221,6 +226,7 @@ class Coordinator:
         for job in list(self.jobs.running):
             self._progress_folders.end_progress(job)
         self._progress_folders.finish(5.0)
+        self.counters_file.keep()
         self._lock.release()
 
     @property
@@ -482,6 +488,8 @@ class Coordinator:
         wanted = [header for header in recovery.jobs if not self._only or header.id in self._only]
         if gone := self._only.difference(recovery.unpublished, (header.id for header in wanted)):
             raise InputError(f"the job folder {self.layout.jobs / min(gone)} is gone: run the same command again")
+        left = (*recovery.jobs, *recovery.quarantined)
+        self.counters_file.open({*(header.id for header in left), *recovery.unpublished, *recovery.damaged})
         self.jobs.take_over(recovery, wanted)
         for job in recovery.unpublished:
             if not self._only or job in self._only:
@@ -585,11 +593,10 @@ class Coordinator:
             if job is None:  # abandoned meanwhile
                 continue
             job.on_recorded(entry, now)
-            self.counters.on_recorded(entry.counts, entry.model, entry.failure)
+            self.counters.on_recorded(entry.job, entry.counts, entry.model, entry.failure)
             if job.counts.done >= job.header.requests:
                 complete.add(entry.job)
-        for name in complete:
-            self.jobs.end_if_complete(name)
+        self.jobs.end_if_complete(*complete)
 
     # --- housekeeping --------------------------------------------------------------------------------------------
 

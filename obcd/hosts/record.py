@@ -115,7 +115,7 @@ class CardReading(Document):
             xids: Its entry in `xid_counts` of the same file, if it has one.
         """
         percent = readings.get("utilisation_percent")
-        same = {key: readings.get(key) for key in _SAME_READINGS}
+        same: dict[str, Any] = {key: readings.get(key) for key in _SAME_READINGS}
         count = xids or {"count": 0, "last": None}
         return cls(
             name=name,

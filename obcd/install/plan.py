@@ -41,11 +41,14 @@ MACHINE_DROP_IN = f"{UNIT_FOLDER}/obcd-host.service.d/10-machine.conf"
 COMMAND = "/usr/local/bin/obcd"
 #: Where man(1) looks for the pages of what lies in /usr/local/bin.
 MAN_FOLDER = "/usr/local/share/man"
-#: {file of etc/: installed path}: the names are such that neither cron nor logrotate nor systemd reads them.
+#: {file of etc/: installed path}: the names are such that neither cron nor logrotate nor systemd reads them; Prometheus
+#: and Grafana read theirs where an administrator names them.
 SAMPLES = {
     "cron/obcd": "/etc/obcd/cron.sample",
     "logrotate/obcd": "/etc/obcd/logrotate.sample",
     "timer/obcd-load@.timer.d-nightly.conf": "/etc/obcd/load-timer.sample",
+    "prometheus/obcd.rules.yml": "/etc/obcd/prometheus.rules.yml",
+    "grafana/obcd.json": "/etc/obcd/grafana.json",
 }
 
 #: The sample configuration's first lines, as installed.

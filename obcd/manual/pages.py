@@ -16,6 +16,7 @@ READING_ORDER = (
     "structured-answers",
     "openai-batches",
     "operating",
+    "monitoring",
     "registering-hosts",
     "on-slurm",
     "on-ray",

@@ -104,7 +104,7 @@ def fuzz(folder: Path, total: int, dice: random.Random) -> Counter[str]:
     good = encode_record(HostRecord(**{**{key: getattr(SEED, key) for key in SEED.__slots__}, "id": "good"}))
     (folder / "good.json").write_bytes(good)
     (folder / "good.json").chmod(0o640)
-    for number in range(total // IN_A_FOLDER):
+    for _ in range(total // IN_A_FOLDER):
         raws = {f"m{index}": mutate(f"m{index}", dice) for index in range(IN_A_FOLDER)}
         for name, raw in raws.items():
             path = folder / f"{name}.json"

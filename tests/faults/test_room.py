@@ -61,7 +61,8 @@ def assert_whole(coordinator: CoordinatorProcess, server: Simulated, drops: dict
     owed = [prompt_key(prompt) for asked in drops.values() for prompt in asked]
     assert server.asked() == dict.fromkeys(owed, 1), "something was asked again that was recorded"
     wait_until(lambda: set(os.listdir(coordinator.outbox)) == set(drops), what="no sign is left")
-    assert set(os.listdir(coordinator.root)) <= {"inbox", "jobs", "outbox", "lock", "answered", BALLAST}
+    usual = {"inbox", "jobs", "outbox", "lock", "answered", "counters.json", BALLAST}
+    assert set(os.listdir(coordinator.root)) <= usual
     assert os.listdir(coordinator.jobs) == os.listdir(coordinator.inbox / ".obcd" / "claim") == []
     log = coordinator.text()
     assert not any(prompt in log for asked in drops.values() for prompt in asked)

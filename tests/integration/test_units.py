@@ -32,7 +32,7 @@ LIMITS = {
     "obcd-metrics.service": 8,
     "obcd-api.service": 12,
 }
-COORDINATOR = "obcd-coordinator.service"
+COORDINATOR, METRICS = "obcd-coordinator.service", "obcd-metrics.service"
 #: Folders that systemd itself or the distribution makes.
 SYSTEM_FOLDERS = ("/run/", "/proc/", "/dev/")
 
@@ -179,6 +179,18 @@ def test_member_of_the_group_submits_and_waits(coordinator: SystemdSandbox, prof
 
     assert (done.returncode, done.stderr) == (0, "")  # 0: every line was answered
     assert answered(coordinator, f"{profile}/sent{profile}").count("\n") == 1
+
+
+def test_metrics_are_a_file_that_other_users_read_and_goes_with_the_unit(coordinator: SystemdSandbox) -> None:
+    path = "/run/obcd-metrics/obcd.prom"
+    coordinator.run("systemctl", "start", METRICS)
+    wait_until(coordinator.path(path).exists, what=lambda: coordinator.messages(METRICS))
+
+    said = coordinator.run("cat", path, user="eve").stdout
+    assert "obcd_up 1.0\n" in said
+    assert 'obcd_endpoint_up{endpoint="127.0.0.1:11434",gpu="0",host="localhost"} 1.0\n' in said
+    coordinator.run("systemctl", "stop", METRICS)
+    assert not coordinator.path(path).exists()
 
 
 def test_file_that_the_daemon_may_not_read_is_said_to_wait(coordinator: SystemdSandbox) -> None:

@@ -37,7 +37,7 @@ from obcd.host.servers.plan import HostPlan, write_plan
 from obcd.host.servers.planning import make_plan
 from obcd.host.servers.runtime import find_logs, folder_to_start, make_folder
 from obcd.host.supervisord.configuration import SOCKET_NAME, become, write_configuration
-from obcd.host.watch.watcher import FILE_NAME as WATCH_FILE
+from obcd.host.watch.watch_file import FILE_NAME as WATCH_FILE
 from obcd.hosts.record import SUFFIX
 from obcd.hosts.registration import Registration
 from obcd.logs.journal import is_journal

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,8 @@ import click
 
 from obcd.cli.common import config_option, find_layout_anyway, is_running, read_status, root_option, say
 from obcd.coordinator.view import View
-from obcd.errors import ExitCode, InputError, UsageError
+from obcd.errors import ExitCode, InputError, ObcdError, UsageError
 from obcd.metrics.textfile import SUFFIX, write_textfile
-from obcd.spool.folders.layout import Layout
 
 EPILOG = """\b
 Examples:
@@ -23,7 +24,7 @@ Examples:
   obcd metrics --textfile /run/obcd-metrics/obcd.prom --every 15
 
 \b
-The unit obcd-metrics runs the last one. The metrics, alerts and a dashboard: obcd help metrics
+The unit obcd-metrics runs the last one. The metrics, alerts and a dashboard: obcd help monitoring
 """
 
 
@@ -43,24 +44,22 @@ The unit obcd-metrics runs the last one. The metrics, alerts and a dashboard: ob
 @config_option
 @root_option
 def metrics(textfile: Path | None, every: float | None, config: str | None, root: str | None) -> int:
-    """print the coordinator's metrics in Prometheus's text format, or write them to a file.
+    """print metrics for Prometheus or node_exporter.
 
-    Where no coordinator runs, `obcd_up` is 0 and there are no other metrics. No label names a job, a user or a prompt.
+    They are those of the coordinator that runs here, in Prometheus's text format. Where no coordinator runs, `obcd_up`
+    is 0 and there are no other metrics. No label names a job, a user or a prompt.
     """
     if every is not None and textfile is None:
         raise UsageError("--every needs --textfile FILE")
     if textfile is not None and textfile.suffix != SUFFIX:
         raise UsageError(f"--textfile {textfile} must end in {SUFFIX}: node_exporter ignores files of other names")
-    exposition = _load_exposition()
-    layout, fault = find_layout_anyway(config, root)
-    if fault is not None and not is_running(layout):
-        raise fault
+    exposition, find_view = _load_exposition(), partial(_find_view, config, root)
     if textfile is None:
-        click.echo(exposition(_view(layout)), nl=False)
+        click.echo(exposition(find_view()), nl=False)
     elif every is None:
-        _write(textfile, exposition(_view(layout)))
+        _write(textfile, exposition(find_view()))
     else:
-        _repeat(textfile, every, layout, exposition)
+        _repeat(textfile, every, find_view, exposition)
     return ExitCode.DONE
 
 
@@ -79,13 +78,17 @@ def _load_exposition() -> Any:
     return exposition
 
 
-def _view(layout: Layout) -> View | None:
+def _find_view(config: str | None, root: str | None) -> View | None:
     """Return the state of a coordinator; None if none runs.
 
     Raises:
+        ConfigurationError: If none runs, and the configuration has a fault.
         InputError: If one runs, and its state cannot be read.
     """
+    layout, fault = find_layout_anyway(config, root)
     if not is_running(layout):
+        if fault is not None:
+            raise fault
         return None
     try:
         return View.from_json(read_status(layout))
@@ -109,32 +112,38 @@ def _write(textfile: Path, content: bytes) -> None:
         raise InputError(f"cannot write {textfile}: {error.strerror}") from None
 
 
-def _repeat(textfile: Path, every: float, layout: Layout, exposition: Any) -> None:
+def _repeat(textfile: Path, every: float, find_view: Callable[[], View | None], exposition: Any) -> None:
     """Write until a signal; then remove the file, because its values would look like present ones.
 
     A state that cannot be read counts as no coordinator, and a file that cannot be written is tried again; the reason
-    is said once. The first write has to succeed.
+    is said once. The configuration is read each time: it may be repaired meanwhile.
+
+    Raises:
+        InputError: If the first write fails.
     """
-    is_over, said = threading.Event(), ""
+    is_over, is_first, said = threading.Event(), True, ""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: is_over.set())
-    _write(textfile, exposition(_look(layout)[0]))
-    while not is_over.wait(every):
-        view, trouble = _look(layout)
+    while True:
+        view, trouble = _look(find_view)
         try:
             _write(textfile, exposition(view))
         except InputError as error:
+            if is_first:
+                raise
             trouble = str(error)
         if trouble and trouble != said:
             say(trouble)
-        said = trouble
+        said, is_first = trouble, False
+        if is_over.wait(every):
+            break
     with contextlib.suppress(OSError):
         textfile.unlink()
 
 
-def _look(layout: Layout) -> tuple[View | None, str]:
+def _look(find_view: Callable[[], View | None]) -> tuple[View | None, str]:
     """Return the state of a coordinator, and why it cannot be read, "" if it can."""
     try:
-        return _view(layout), ""
-    except InputError as error:
+        return find_view(), ""
+    except ObcdError as error:
         return None, str(error)

@@ -152,14 +152,16 @@ class LoadJob(_JobCall[LoadedJob | None]):
 
     Attributes:
         is_counted: Whether the start of the job is counted; the result is then None for a quarantined job.
+        records: Number of records of its ledger that the counters have; None: all.
     """
 
     is_counted: bool
+    records: int | None = None
 
     def run(self, layout: Layout) -> LoadedJob | None:
         """See `recovery.begin_job` and `load_job`."""
         read = recovery.begin_job if self.is_counted else recovery.load_job
-        return read(layout, self.header.id)
+        return read(layout, self.header.id, self.records)
 
 
 @dataclass(frozen=True, slots=True)

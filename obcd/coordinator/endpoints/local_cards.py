@@ -16,7 +16,7 @@ from obcd.clock import wall
 from obcd.errors import ObcdError
 from obcd.host.servers.plan import SYSTEM_RUNTIME, read_plan
 from obcd.host.servers.runtime import own_folder
-from obcd.host.watch.watcher import FILE_NAME, STALE_SECONDS
+from obcd.host.watch.watch_file import FILE_NAME, STALE_SECONDS
 from obcd.hosts.record import CardReading
 from obcd.spool.folders import disk
 

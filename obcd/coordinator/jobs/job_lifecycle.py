@@ -25,7 +25,7 @@ from obcd.coordinator.jobs.progress_folders import ProgressFolders
 from obcd.coordinator.jobs.quarantine import Quarantine
 from obcd.coordinator.jobs.recorder import Recorder
 from obcd.coordinator.jobs.running_job import RunningJob, idle_view, time_to_go
-from obcd.coordinator.metering.counters import CounterSet
+from obcd.coordinator.metering.counters_file import CountersFile
 from obcd.coordinator.observer import Published
 from obcd.coordinator.view import FurtherJobView, JobState, JobView
 from obcd.core.endpoint.rates import Rate
@@ -75,12 +75,12 @@ class Jobs:
         recorder: Recorder,
         clerks: tuple[ClerkPair, ClerkPair],
         progress_folders: ProgressFolders,
-        counters: CounterSet,
+        counters_file: CountersFile,
         *,
         counts: bool = True,
     ) -> None:
         self._layout = layout
-        self._counters = counters
+        self._counters_file, self._counters = counters_file, counters_file.counters
         self._endpoints = endpoints
         self._scheduler = endpoints.scheduler
         self._recorder = recorder
@@ -264,7 +264,8 @@ class Jobs:
                 return
             header = self.accepted.pop(self._lines[kinds[place]].popleft())
             self._loading[header.id] = header
-            self.quarantine.begin(header, partial(self._note_loaded, header), now)
+            records = self._counters.records_of(header.id)
+            self.quarantine.begin(header, partial(self._note_loaded, header), now, records)
 
     def _candidate(self, header: JobHeader) -> Candidate:
         controls = self.controls(header.id)
@@ -307,6 +308,7 @@ class Jobs:
         backlog.has_cache = header.settings.cache
         backlog.may_share = not header.asks  # OpenAI's form reports the tokens of each line
         replay = outcome.replay
+        self._counters.on_loaded(header.id, replay)
         failures = dict(replay.failures)
         running = RunningJob(header, backlog, replay.counts, Rate(now), Rate(now), outcome.times, failures=failures)
         if self.controls(header.id).canceller is not None:
@@ -415,22 +417,31 @@ class Jobs:
 
     # --- going ---------------------------------------------------------------------------------------------------
 
-    def end_if_complete(self, job: str) -> None:
-        """Publish a job if every request has its result, or will get it from the clerk."""
+    def end_if_complete(self, *jobs: str) -> None:
+        """Publish those of these jobs of which every request has its result, or will get it from the clerk."""
+        for job in [job for job in jobs if self._complete(job)]:
+            self.publish(job)
+
+    def _complete(self, job: str) -> bool:
+        """Move a job to COMPLETE, if it may, so that it gets no more requests; return whether it was moved."""
         running = self.running[job]
         if running.state is JobState.COMPLETE:
-            return
+            return False
         is_cut_short = running.state is JobState.CANCELLED and not self._recorder.holds(job)
         if running.counts.done < running.header.requests and not is_cut_short:
-            return
+            return False
         running.move(JobState.COMPLETE)
-        self._counters.on_complete(running.header.requests - running.counts.done)
+        self._counters.on_complete(job, running.header.requests - running.counts.done)
         self._scheduler.remove_job(job)
         self._recorder.close_job(job)
-        self.publish(job)
+        return True
 
     def publish(self, job: str) -> None:
-        """Have the clerk publish a complete job's results in the outbox."""
+        """Have the clerk publish a complete job's results in the outbox.
+
+        The counters are kept first: a coordinator that is killed now finds no ledger of the job any more.
+        """
+        self._counters_file.keep()
         self._publishing.add(job)
         call = Publish(self.running[job].header, self._endpoints.facts())
         self._outbox_clerks.submit(call, partial(self._on_published, job))
@@ -483,6 +494,7 @@ class Jobs:
             extra = {"action": "publish_failed", "job": job}
             logger.error("job %s cannot be published: %s; %s", job, outcome.reason, AGAIN_AT_START, extra=extra)
             return
+        self._counters.forget(job)
         logger.info("job %s published in %s", job, outcome, extra={"action": "job_published", "job": job})
         self._shown.append(FolderShown(job, outcome))
 
@@ -499,6 +511,7 @@ class Jobs:
     def _forget(self, job: str) -> None:
         self._progress_folders.end_progress(job)
         del self.running[job]
+        self._counters.forget(job)
         self.job_index.remove(job)
         self._controls.pop(job, None)
         self.revision += 1

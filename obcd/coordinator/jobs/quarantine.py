@@ -108,10 +108,20 @@ class Quarantine:
         """Return whether a suspect was started and is not cleared yet."""
         return any(map(self.suspicion, self._begun))
 
-    def begin(self, header: JobHeader, then: Callable[[LoadedJob | CallFailed | None], None], now: float) -> None:
-        """Have the clerk read a job and count the start; `then` is called with the outcome."""
+    def begin(
+        self,
+        header: JobHeader,
+        then: Callable[[LoadedJob | CallFailed | None], None],
+        now: float,
+        records: int | None = None,
+    ) -> None:
+        """Have the clerk read a job and count the start; `then` is called with the outcome.
+
+        Args:
+            records: As in `LoadJob`.
+        """
         self._begun[header.id] = (now, -1)
-        self._clerks.submit(LoadJob(header, is_counted=self._counts), then)
+        self._clerks.submit(LoadJob(header, is_counted=self._counts, records=records), then)
 
     def keeps(self, header: JobHeader, outcome: LoadedJob | CallFailed | None, now: float) -> bool:
         """Record the outcome of reading a job; return whether it is not run now, which is then fully dealt with."""

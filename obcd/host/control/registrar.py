@@ -20,7 +20,7 @@ from typing import Any
 from obcd.clock import monotonic
 from obcd.host.servers.plan import HostPlan, Server
 from obcd.host.servers.ports import connections
-from obcd.host.watch.watcher import FILE_NAME as WATCH_FILE
+from obcd.host.watch.watch_file import FILE_NAME as WATCH_FILE
 from obcd.host.watch.watcher import Notify
 from obcd.hosts.record import WRITE_SECONDS, CardReading, HostState, RegisteredEndpoint
 from obcd.hosts.registration import Registration

@@ -15,7 +15,8 @@ from obcd.host.cards.gpus import read_cards
 from obcd.host.servers.plan import HostPlan, Server
 from obcd.host.supervisord.remote import ProcessState, Remote
 from obcd.host.watch.probing import Prober, ServerProbe
-from obcd.host.watch.watcher import FILE_NAME, PROGRAM, STALE_SECONDS
+from obcd.host.watch.watch_file import FILE_NAME, STALE_SECONDS
+from obcd.host.watch.watcher import PROGRAM
 from obcd.spool.folders import disk
 
 GONE = ProcessState(state="UNKNOWN", pid=0, age_seconds=0.0, fault="supervisor does not know it")

@@ -30,6 +30,7 @@ from obcd.host.supervisord.remote import ProcessState, Remote
 from obcd.host.watch.card_reader import CardReader
 from obcd.host.watch.event_listener import Event, SupervisorEvents
 from obcd.host.watch.probing import Prober, ServerProbe
+from obcd.host.watch.watch_file import FILE_NAME
 from obcd.host.watch.watch_rules import (
     STOPPED,
     Action,
@@ -46,7 +47,6 @@ from obcd.spool.folders import disk
 
 logger = logging.getLogger(__name__)
 
-FILE_NAME = "watch.json"
 #: Its name under supervisor, and its events.
 PROGRAM = "watch"
 EVENTS = ("TICK_5", "PROCESS_STATE", "SUPERVISOR_STATE_CHANGE_STOPPING")
@@ -54,8 +54,6 @@ EVENTS = ("TICK_5", "PROCESS_STATE", "SUPERVISOR_STATE_CHANGE_STOPPING")
 TURN_SECONDS = 0.5
 #: Seconds between two writes of watch.json; seconds after which READY goes to systemd regardless of the servers.
 WRITE_SECONDS, READY_SECONDS = 1.0, 60.0
-#: Age of watch.json in seconds above which the watch is dead or stuck.
-STALE_SECONDS = 15.0
 
 
 Kept = TypeVar("Kept", Condition, Restart)

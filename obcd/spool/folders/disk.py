@@ -6,8 +6,8 @@ are that sequence. `before` is a seam: tests stop the process just before the n-
 Some modules make their calls themselves. Three call `before` first, because their changes count as well: the ledger,
 which appends and cuts; `retention`, which works by directory descriptors; `dropping`, which links. The others do not,
 because a crash at any point costs nothing: files in a hidden folder or under a temporary name (`reading`, `control`)
-count only after a rename; status folders, the cache, the ballast, locks and `status.json` are made again; and removed
-files (control files, markers) are empty or dealt with already.
+count only after a rename; status folders, the cache, the ballast, locks, `status.json` and `counters.json` are made
+again; and removed files (control files, markers) are empty or dealt with already.
 """
 
 from __future__ import annotations

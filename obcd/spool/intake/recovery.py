@@ -142,23 +142,27 @@ def _folders(parent: Path) -> list[Path]:
     return [entry for entry in entries if entry.is_dir() and not entry.is_symlink()]
 
 
-def begin_job(layout: Layout, job: str) -> LoadedJob | None:
+def begin_job(layout: Layout, job: str, counted: int | None = None) -> LoadedJob | None:
     """Load a job for work and count that; return None if it is in quarantine (see `crash_count`)."""
-    loaded = load_job(layout, job)
+    loaded = load_job(layout, job, counted)
     return loaded if crash_count.begin(layout.jobs / job, loaded.replay.size) else None
 
 
-def load_job(layout: Layout, job: str) -> LoadedJob:
-    """Read a job's ledger and cut off its damaged tail; bad lines that lose their failures get them again."""
+def load_job(layout: Layout, job: str, counted: int | None = None) -> LoadedJob:
+    """Read a job's ledger and cut off its damaged tail; bad lines that lose their failures get them again.
+
+    Args:
+        counted: As for `ledger.replay`.
+    """
     folder = layout.jobs / job
     header = read_header(folder)
     column = signature_column(folder) if len(header.signatures) > 1 else b""
     firsts = read_firsts(folder, header)
     times = times_of(firsts) if firsts is not None else None
-    replay = ledger.replay(folder / ledger.NAME, header.requests, times)
+    replay = ledger.replay(folder / ledger.NAME, header.requests, times, counted)
     if replay.counts.failures < header.bad_lines:  # acceptance wrote them first: damage to one cut all records after it
         _fail_bad_lines(folder, header, replay)
-        replay = ledger.replay(folder / ledger.NAME, header.requests, times)
+        replay = ledger.replay(folder / ledger.NAME, header.requests, times, counted)
     if times is not None:
         done = bytes(done or not count for done, count in zip(replay.done, times, strict=True))
         replay = replace(replay, done=done)

@@ -20,6 +20,7 @@ from pathlib import Path
 from obcd.core.answer.counts import Counts
 from obcd.core.answer.outcomes import Result
 from obcd.core.answer.record_codec import decode, decode_counts, ordinal_of
+from obcd.core.answer.tally import Tally
 from obcd.errors import RecordError
 from obcd.spool.folders import disk
 
@@ -45,6 +46,8 @@ class Replay:
         counts: Sums over the results.
         weights: `{model: digest of the weights that answered}`, if the job is bound to one digest.
         failures: `{class: number of failures of it}`.
+        records: Number of valid records.
+        uncounted: The results whose records the coordinator's counters do not have yet.
     """
 
     done: bytes
@@ -52,6 +55,8 @@ class Replay:
     counts: Counts = field(default_factory=Counts)
     weights: Mapping[str, str] = field(default_factory=dict)
     failures: Mapping[str, int] = field(default_factory=dict)
+    records: int = 0
+    uncounted: Tally = field(default_factory=Tally)
 
 
 def read_valid(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -70,27 +75,40 @@ def read_valid(path: Path) -> Iterator[tuple[int, bytes]]:
             yield offset, record
 
 
-def replay(path: Path, requests: int, times: Sequence[int] | None = None) -> Replay:
+def replay(path: Path, requests: int, times: Sequence[int] | None = None, counted: int | None = None) -> Replay:
     """Read a ledger and cut off its damaged tail, durably; a missing ledger is an empty one.
 
     Args:
         times: By ordinal, how many requests have its result (see `request_key`); None: it alone has.
+        counted: Number of records that the coordinator's counters have; None: all.
     """
     done, size, counts = bytearray(requests), 0, Counts()
     weights: dict[str, str] = {}
     failures: dict[str, int] = {}
+    records, uncounted = 0, Tally()
     for size, raw in read_valid(path):  # noqa: B007 - size is what remains after the loop
-        ordinal, counted, of_weights, kind = decode_counts(raw)
+        records += 1
+        ordinal, result, of_weights, kind = decode_counts(raw)
         if 0 <= ordinal < requests and not done[ordinal]:
             done[ordinal] = 1
-            added = counted.times(times[ordinal] if times is not None else 1)
+            added = result.times(times[ordinal] if times is not None else 1)
             counts.add(added)
             if kind:
                 failures[kind] = failures.get(kind, 0) + added.failures
+            if counted is not None and records > counted:
+                uncounted.add(added, kind)
             if of_weights is not None:
                 weights.setdefault(*of_weights)
     _cut(path, size)
-    return Replay(done=bytes(done), size=size, counts=counts, weights=weights, failures=failures)
+    return Replay(
+        done=bytes(done),
+        size=size,
+        counts=counts,
+        weights=weights,
+        failures=failures,
+        records=records,
+        uncounted=uncounted,
+    )
 
 
 def index_results(path: Path, requests: int) -> array[int]:

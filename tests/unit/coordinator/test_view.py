@@ -59,8 +59,18 @@ OTHER_KEYS: dict[type[Document], list[str]] = {
     RejectedView: ["file", "folder", "why"],
     PublishedView: ["job", "name", "folder", "responses", "failures", "empty"],
     CountersView: [
-        "since", "responses", "failures", "retries", "attempts", "prompt_tokens", "output_tokens", "cache_hits",
-        "repairs", "jobs_finished", "models", "ticks",
+        "since",
+        "responses",
+        "failures",
+        "retries",
+        "attempts",
+        "prompt_tokens",
+        "output_tokens",
+        "cache_hits",
+        "repairs",
+        "jobs_finished",
+        "models",
+        "ticks",
     ],
     ModelCountersView: ["model", "duration", "queue"],
     HistogramView: ["bounds", "counts", "sum"],
@@ -153,6 +163,15 @@ def test_what_status_has_no_keys_for_is_counted_all_the_same(coordinator: Coordi
     assert (len(view.jobs), len(view.further_jobs)) == (MOST_REPORTED, 2)
     assert (view.unfinished, view.requests) == (MOST_REPORTED + 2, 500 * (MOST_REPORTED + 2))
     assert len(view.all_jobs) == view.unfinished
+
+
+def test_requests_of_paused_jobs_do_not_wait(coordinator: Coordinator) -> None:
+    header = job(500, 0, 0.0).header
+    for name in ("a", "b", "c"):
+        coordinator.jobs.take(replace(header, id=name))
+    coordinator.jobs.pause(frozenset("b"))
+
+    assert coordinator.view(0.0).requests_waiting == 1000
 
 
 def test_file_of_an_older_coordinator_is_read(coordinator: Coordinator) -> None:

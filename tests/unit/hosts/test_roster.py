@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from obcd.coordinator.endpoints.host_scanner import LIMIT_SECONDS, SCAN_SECONDS
-from obcd.hosts.record import WRITE_SECONDS, HostRecord, HostState, RegisteredEndpoint
+from obcd.hosts.record import WRITE_SECONDS, CardReading, HostRecord, HostState, RegisteredEndpoint
 from obcd.hosts.roster import MARGIN_SECONDS, HostedEndpoint, HostStanding, Roster, Rules, Standing, Taken
 from obcd.hosts.scan import OwnedRecord, RefusedRecord, Scan
 
@@ -77,6 +77,16 @@ def test_record_that_appears_is_used_at_once(folder: Folder) -> None:
     assert folder.scan() == OPEN
     assert folder.offered[0].endpoint.slots == 16
     assert (folder.standing().state, folder.standing().endpoints, folder.standing().why) == ("serving", (NAME,), "")
+
+
+def test_cards_are_shown_while_their_record_changes(folder: Folder) -> None:
+    cards = (CardReading(uuid="GPU-1", power_watts=300.0),)
+    folder.write(cards=cards)
+    folder.scan()
+    shown = folder.standing().cards
+    folder.pass_until({NAME: Standing.HELD})
+
+    assert (shown, folder.standing().cards) == (cards, ())
 
 
 def test_record_from_before_the_start_is_used_when_it_changes() -> None:

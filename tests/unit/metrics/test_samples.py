@@ -72,6 +72,17 @@ def card(number: int) -> CardReading:
     )  # fmt: skip
 
 
+def full_view() -> View:
+    """Return a view of which every metric has a sample."""
+    counters = CounterSet(0.0)
+    counters.on_recorded("j", Counts(responses=1, prompt_tokens=9, eval_tokens=9, work_seconds=2.0), "m00")
+    counters.on_tick(0.01)
+    return replace(
+        EMPTY, endpoints=(endpoint(1),), cards=(card(0),), eta_seconds=90.0, free_bytes=2**33, min_free_bytes=2**28,
+        counters=counters.view(),
+    )  # fmt: skip
+
+
 def names(found: Iterable[str]) -> set[str]:
     return {name.partition("{")[0] for name in found}
 
@@ -106,8 +117,9 @@ def test_unknown_time_and_space_are_left_out() -> None:
 
 def test_counters_are_those_of_the_coordinator() -> None:
     counters = CounterSet(0.0)
-    counters.on_recorded(Counts(responses=2, prompt_tokens=10, eval_tokens=4, work_seconds=2.0, same=1), "m:latest")
-    counters.on_recorded(Counts(failures=1), "m:latest", "too_long")
+    equal = Counts(responses=2, prompt_tokens=10, eval_tokens=4, work_seconds=2.0, same=1)
+    counters.on_recorded("j", equal, "m:latest")
+    counters.on_recorded("j", Counts(failures=1), "m:latest", "too_long")
     counters.on_attempt("busy")
     counters.on_tick(0.03)
     found = series(replace(EMPTY, counters=counters.view()))
@@ -193,8 +205,7 @@ def test_models_that_jobs_used_come_first() -> None:
 
 
 def test_names_and_labels_are_from_the_list() -> None:
-    full = replace(EMPTY, endpoints=(endpoint(1),), cards=(card(0),), eta_seconds=1.0, counters=CounterSet(0.0).view())
-    for family in families(full):
+    for family in families(full_view()):
         assert NAMES.fullmatch(family.name)
         assert family.documentation.endswith(".")
         assert {label for sample in family.samples for label in sample.labels} <= LABELS

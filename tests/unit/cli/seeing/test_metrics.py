@@ -9,17 +9,18 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from obcd.cli.common import STALE_SECONDS
 from obcd.cli.main import run
 from obcd.cli.seeing import metrics
 from obcd.coordinator.view import View
-from obcd.errors import ExitCode
+from obcd.errors import ExitCode, InputError
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
+from obcd.spool.folders.status_file import STALE_SECONDS
 from tests.support import wait_until
 
 UP, DOWN = "obcd_up 1.0\n", "obcd_up 0.0\n"
@@ -120,24 +121,54 @@ def handlers() -> Iterator[None]:
 def test_repeated_file_follows_the_coordinator_and_goes_at_the_end(
     spool: Layout, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    path, seen = tmp_path / "obcd.prom", []
+    path, configuration, seen = tmp_path / "obcd.prom", tmp_path / "obcd.toml", []
+    configuration.touch()
+
+    def wait_for(expected: str) -> None:
+        wait_until(lambda: path.exists() and expected in path.read_text("utf-8"))
+        seen.append(expected)
 
     def watch() -> None:
         try:
-            for expected, then in (
-                (UP, lambda: write_status(spool, time.time(), state=3)),
-                (DOWN, spool.status.unlink),
-            ):
-                wait_until(lambda expected=expected: path.exists() and expected in path.read_text("utf-8"))
-                seen.append(expected)
-                then()
+            wait_for(UP)
+            write_status(spool, time.time(), state=3)
+            wait_for(DOWN)
+            configuration.write_text("settle = 5", "utf-8")
+            spool.status.unlink()
+            wait_until(lambda: "settle" in capfd.readouterr().err, what="the fault is said")
+            configuration.write_text("", "utf-8")
+            write_status(spool, time.time())
+            wait_for(UP)
         finally:
             os.kill(os.getpid(), signal.SIGTERM)
 
     thread = threading.Thread(target=watch)
     thread.start()
-    metrics._repeat(path, 0.02, spool, metrics._load_exposition())
+    metrics._repeat(path, 0.02, partial(metrics._find_view, str(configuration), None), metrics._load_exposition())
     thread.join()
 
-    assert (seen, path.exists()) == ([UP, DOWN], False)
-    assert capfd.readouterr().err.count("\n") == 1  # once, however often it was tried
+    assert (seen, path.exists()) == ([UP, DOWN, UP], False)
+
+
+@pytest.mark.usefixtures("handlers")
+def test_trouble_is_said_once_however_often_it_is_tried(
+    spool: Layout, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tries = 0
+
+    def fail() -> View | None:
+        nonlocal tries
+        tries += 1
+        if tries == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise InputError("it cannot be read")
+
+    metrics._repeat(tmp_path / "obcd.prom", 0.01, fail, metrics._load_exposition())
+
+    assert tries == 3
+    assert capfd.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("handlers")
+def test_folder_that_is_missing_ends_a_repetition_at_once(spool: Layout, tmp_path: Path) -> None:
+    assert run(["metrics", "--textfile", str(tmp_path / "none/obcd.prom"), "--every", "1"]) == ExitCode.INPUT

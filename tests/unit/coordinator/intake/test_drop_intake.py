@@ -25,6 +25,7 @@ from obcd.coordinator.intake.drop_intake import (
     DropIntake,
 )
 from obcd.coordinator.jobs.job_index import JobIndex
+from obcd.coordinator.view import WaitReason
 from obcd.core.request.context import ContextPlan
 from obcd.spool.inbox import arrivals as inbox
 from obcd.spool.intake.acceptance import Accepted, Verdict
@@ -96,6 +97,10 @@ class Bench:
 
     def drop(self, name: str) -> None:
         put_marker(put(self.layout, b'{"prompt": "one"}\n', name))
+
+    def reasons(self) -> set[WaitReason]:
+        """Return the kinds of the reasons why files wait."""
+        return {self.intake.wait_reason(key) for key in self.intake.waiting}
 
     def accept_all(self, now: float) -> list[str]:
         """Accept what the clerk is to accept, turn by turn, until there is no more; return the names in that order."""
@@ -219,6 +224,7 @@ def test_while_there_is_no_room_files_lie_where_they_are_and_some_are_told_why(b
         bench.intake.tick(now)
         assert bench.clerk.submitted == []
     assert list(bench.intake.waiting.values()) == [NO_ROOM] * MOST_TOLD
+    assert bench.reasons() == {WaitReason.DISK}
     assert bench.intake.next_scan() == 15.0 + SCAN_IDLE
 
     bench.intake.admit(True)
@@ -271,6 +277,7 @@ def test_file_that_is_too_large_waits_and_says_what_to_do(bench: Bench) -> None:
     bench.intake.tick(10.0)
     (why,) = bench.intake.waiting.values()
     assert why.startswith(wording("it-has-18-bytes-and-a"))
+    assert bench.reasons() == {WaitReason.FILE}
 
     bench.intake.configure(Settings())
     bench.intake.tick(11.0)
@@ -291,6 +298,7 @@ def test_who_has_enough_under_way_waits_and_is_taken_when_a_job_ends(bench: Benc
     assert len(taken) == 2
     assert len(bench.intake.waiting) == 2
     assert set(bench.intake.waiting.values()) == {wording("its-submitter-may-have-2-jobs")}
+    assert bench.reasons() == {WaitReason.LIMIT}
 
     # when one of them ends
     bench.job_index.remove(bench.jobs[0].id)

@@ -19,6 +19,7 @@ from obcd.coordinator.jobs.recorder import Entry, Recorder
 from obcd.coordinator.jobs.refusal_count import LEAST
 from obcd.coordinator.loop_waits import Waker
 from obcd.coordinator.metering.counters import CounterSet
+from obcd.coordinator.metering.counters_file import CountersFile
 from obcd.coordinator.view import FurtherJobView, JobState
 from obcd.core.answer.counts import Counts
 from obcd.core.scheduling.fair_share import Rank
@@ -56,9 +57,9 @@ class Bench:
         self.recorder = Recorder(self.layout.jobs, Waker(), DiskWatch(root))
         self.endpoints = Endpoints(Settings(), self.layout.jobs, Scheduler(), 0.0)
         clerks: Any = (self.clerk, self.clerk)
-        self.counters = CounterSet(0.0)
+        counters = CountersFile(None, CounterSet(0.0))
         folders = ProgressFolders(self.layout)
-        self.jobs = Jobs(self.layout, self.endpoints, self.recorder, clerks, folders, self.counters)
+        self.jobs = Jobs(self.layout, self.endpoints, self.recorder, clerks, folders, counters)
 
     def take(self, job: str, uid: int = 0, controls: JobControls | None = None) -> None:
         self.headers[job] = JobHeader(id=job, name=f"{job}.jsonl", uid=uid, requests=9, settings=SETTINGS)
@@ -68,7 +69,7 @@ class Bench:
 
     def load(self, job: str) -> LoadJob:
         """Return the call that loads a job."""
-        return LoadJob(self.headers[job], is_counted=True)
+        return LoadJob(self.headers[job], is_counted=True, records=0)
 
     def publish(self, job: str) -> Publish:
         """Return the call that publishes a job."""

@@ -8,6 +8,7 @@ import pytest
 
 from obcd.core.answer.counts import Counts
 from obcd.core.answer.outcomes import Response, Result
+from obcd.core.answer.tally import Tally
 from obcd.errors import RecordError
 from obcd.spool.job import ledger
 from obcd.spool.job.ledger import LedgerWriter, Replay, frame, index_results, read_result, read_valid, replay
@@ -60,7 +61,22 @@ def test_replay_counts_what_it_finds(path: Path) -> None:
         size=path.stat().st_size,
         counts=Counts(responses=2, failures=1, cut_short=1, prompt_tokens=6, eval_tokens=14, work_seconds=2.0),
         failures={"server_error": 1},
+        records=3,
     )
+
+
+@pytest.mark.parametrize(("counted", "expected"), [
+    (None, Tally()),
+    (3, Tally()),
+    (2, Tally(failures={"server_error": 1})),
+    (0, Tally(responses=3, failures={"server_error": 1}, prompt_tokens=6, output_tokens=14)),
+])  # fmt: skip
+def test_records_that_the_counters_do_not_have_are_tallied(path: Path, counted: int | None, expected: Tally) -> None:
+    write(path, answer(0), answer(2), answer(2), failure(3))  # the third one does not count
+
+    found = replay(path, 5, times=[2, 1, 1, 1, 1], counted=None if counted is None else counted + (counted > 1))
+
+    assert found.uncounted == expected
 
 
 def test_failures_are_counted_by_class_for_all_requests_that_share_them(path: Path) -> None:
