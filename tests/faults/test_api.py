@@ -17,6 +17,7 @@ from obcd.api.token_file import TokenFile, make_token, write_entries
 from obcd.spool.folders.layout import Layout
 from tests.unit.api.api_spool import ApiSpool, lines
 from tests.unit.api.asgi import FORM, Caller, form_of
+from tests.unit.api.test_routes import ROUTES
 from tests.unit.spool.spools import finish
 
 USERS = [user for user in pwd.getpwall() if user.pw_uid not in (0, os.geteuid())][:2]
@@ -64,10 +65,13 @@ class Mallory:
     def request(self) -> tuple[str, str, bytes, dict[str, str]]:
         """Return method, target, body and headers."""
         pick = self._random
-        kind = pick.choice(["files", "batches", "models", "models/", self._text()])
-        path = f"/v1/{kind}" + pick.choice(
-            ["", "", f"/{self._text()}", f"/{self._text()}/content", f"/{self._text()}/cancel"]
-        )
+        if pick.random() < 0.7:
+            method, path = pick.choice(ROUTES)
+            path = path.replace("ID", self._text())
+        else:
+            ends = ["", f"/{self._text()}", f"/{self._text()}/content", f"/{self._text()}/cancel"]
+            kind = pick.choice(["files", "batches", "models", self._text()])
+            method, path = pick.choice(METHODS), f"/v1/{kind}{pick.choice(ends)}"
         if pick.random() < 0.3:
             path += f"?{pick.choice(['after', 'limit', 'order', 'purpose', self._text()])}={self._text()}"
         headers: dict[str, str] = {}
@@ -78,7 +82,7 @@ class Mallory:
             headers[pick.choice(["content-length", "x-stainless-retry-count", "content-type", "range", "x"])] = (
                 self._text()
             )
-        return pick.choice(METHODS), path, self._body(headers), headers
+        return method, path, self._body(headers), headers
 
     def _body(self, headers: dict[str, str]) -> bytes:
         pick = self._random
