@@ -130,7 +130,9 @@ def _say_what_code_checks(table: dict[str, Any]) -> None:
 def _describe(keys: dict[str, Any]) -> None:
     """Give each key of each table its description."""
     profile = keys["profiles"]["additionalProperties"]["properties"]
-    named = {name: keys[name]["properties"] for name in ("requests", "host", "cluster", "api", "spool", "notify")}
+    named = {
+        name: keys[name]["properties"] for name in ("requests", "host", "cluster", "api", "page", "spool", "notify")
+    }
     tables = {"": keys, PROFILES: profile, **named}
     for table, items in tables.items():
         for key, item in items.items():

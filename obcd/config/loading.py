@@ -22,6 +22,7 @@ from obcd.config.settings import (
     Host,
     Instance,
     Notifications,
+    Page,
     Profile,
     ProfileNotifications,
     Requests,
@@ -54,14 +55,15 @@ WORDS = {
 
 #: {name of a table in the file: the model with its keys}
 TABLES: dict[str, type[Table]] = {
-    "requests": Requests, "spool": Spool, "host": Host, "cluster": Cluster, "api": Api, "profiles.NAME": Profile,
+    "requests": Requests, "spool": Spool, "host": Host, "cluster": Cluster, "api": Api, "page": Page,
+    "profiles.NAME": Profile,
     "notify": Notifications, "profiles.NAME.notify": ProfileNotifications,
 }  # fmt: skip
 #: Every key of every table, to suggest the key that a misspelt one meant.
 KEYS = sorted(
     {
         field.alias or name
-        for table in (Settings, Instance, Requests, Host, Cluster, Notifications, Spool, Api, Profile)
+        for table in (Settings, Instance, Requests, Host, Cluster, Notifications, Spool, Api, Page, Profile)
         for name, field in table.model_fields.items()
         if not field.exclude
     }

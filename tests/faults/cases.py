@@ -403,6 +403,8 @@ NAMES: dict[str, list[str] | str] = {
         "job_that_a_killed_coordinator_had_made_private_is_the_groups_again_by_the_new_rule",
         "crash_at_any_step_of_private_publishing_shows_nobody_what_is_not_his",
     )
+    + _in("integration/test_api.py", "batch_is_the_job_of_the_tokens_user_and_only_its_results_are_the_apis")
+    + _in("faults/test_api.py", "hostile_requests_reach_nothing_of_others")
     + _in("integration/test_access.py", "submitter_waits_for_answers_that_nobody_else_may_read")
     + _in("integration/test_units.py", "answers_are_kept_from_other_members_under_the_units_hardening"),
     "F11": _in(

@@ -36,10 +36,10 @@ import os, signal, sys
 from obcd.coordinator.jobs import job_lifecycle
 from obcd.__main__ import main
 begin = job_lifecycle.RunningJob
-def begin_or_end(header, *rest):
+def begin_or_end(header, *rest, **named):
     if header.name == {name!r}:
         {end}
-    return begin(header, *rest)
+    return begin(header, *rest, **named)
 job_lifecycle.RunningJob = begin_or_end
 sys.exit(main())
 """

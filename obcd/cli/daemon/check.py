@@ -20,6 +20,7 @@ from obcd.config.settings import (
     Cluster,
     Host,
     Notifications,
+    Page,
     Profile,
     ProfileNotifications,
     Requests,
@@ -273,6 +274,7 @@ def _list_keys() -> None:
         "[host]": Host,
         "[cluster]": Cluster,
         "[api]": Api,
+        "[page]": Page,
         "[spool]": Spool,
         "[notify]": Notifications,
         "[profiles.NAME]": Profile,
@@ -282,7 +284,7 @@ def _list_keys() -> None:
         if heading:
             click.echo(f"\n{heading}")
         for name, field in model.model_fields.items():
-            is_table = name in ("requests", "host", "cluster", "api", "spool", "notify", "profiles")
+            is_table = name in ("requests", "host", "cluster", "api", "page", "spool", "notify", "profiles")
             if field.exclude or is_table:
                 continue
             if name == "ollama_instances":

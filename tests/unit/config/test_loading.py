@@ -137,7 +137,7 @@ FAULTS = {
         '[ollama_instances]\n"a:1" = {gpu = 0, slot = 4}',
         'is wrong at ollama_instances."a:1".slot: unknown key; did you mean `slots`?',
     ),
-    "a key of ours inside": ("source = '/etc/passwd'", "is wrong at source: unknown key; `obcd check"),
+    "a key of ours inside": ("source = '/etc/passwd'", "is wrong at source: unknown key; did you mean `socket`"),
     "another key of ours inside": ("[schemas.x]\na = 1", "is wrong at schemas: unknown key; did you mean `schema`?"),
     "a number for a text": ("model = 3", "is wrong at model: must be a string, not 3"),
     "an empty model": ("model = ''", "is wrong at model: string should have at least 1 character, not ''"),
