@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from obcd.core.markup import Markup
 from obcd.page import application as module
 from obcd.page import status_source
 from obcd.page.application import POLICY, PageApplication
+from obcd.page.content import Privacy, sections
+from obcd.page.status_source import SeenStatus
 from obcd.serving.allowed_hosts import AllowedHosts
 from obcd.serving.door import Application
 from obcd.spool.folders.layout import Layout
@@ -77,16 +80,18 @@ def test_idle_cluster_keeps_its_tag_and_a_change_gives_another(tmp_path: Path) -
 def test_what_was_made_of_a_state_serves_all_visitors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status_source, "FRESH_SECONDS", 60.0)
     made: list[object] = []
-    monkeypatch.setattr(module, "sections", lambda seen, privacy: made.append(seen) or sections(seen, privacy))
+
+    def count(seen: SeenStatus, privacy: Privacy) -> dict[str, Markup]:
+        made.append(seen)
+        return sections(seen, privacy)
+
+    monkeypatch.setattr(module, "sections", count)
     app = serve(place(tmp_path / "root", make_view(4, 8)))
 
     for _ in range(20):
         assert ask(app, "/state.json").status == 200
 
     assert len(made) == 1
-
-
-sections = module.sections
 
 
 @pytest.mark.parametrize("path", ["/", "/state.json"])
