@@ -55,9 +55,7 @@ COMMANDS = {
     "up": CommandPlace("obcd.cli.daemon.up:up", "run servers and coordinator under one supervisord."),
     "coordinator": CommandPlace("obcd.cli.daemon.coordinator:coordinator", "run the daemon in the foreground."),
     "page": CommandPlace("obcd.cli.seeing.page:page", "serve a page that shows jobs, endpoints and cards."),
-    "api": CommandPlace(
-        "obcd.cli.daemon.api:api", "serve OpenAI's Files and Batches over HTTP, for programs that use OpenAI's client."
-    ),
+    "api": CommandPlace("obcd.cli.daemon.api:api", "serve OpenAI's Files and Batches over HTTP."),
     "reload": CommandPlace("obcd.cli.daemon.reload:reload", "make the coordinator read its configuration again."),
     "host": CommandPlace("obcd.cli.host.run:host", "run one Ollama per GPU under supervisord."),
     "hosts": CommandPlace(

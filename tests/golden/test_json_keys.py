@@ -60,7 +60,20 @@ NULLABLE = frozenset(
 #: {part of a document's name: places below which is now this, now that}
 PASSED = {
     "burn-in": ("odd",),
-    "status.json": ("settling", "notes", "troubles", "endpoints[].left_out", "endpoints[].models"),
+    "status.json": (
+        "settling",
+        "notes",
+        "troubles",
+        "endpoints[].left_out",
+        "endpoints[].models",
+        "endpoints[].digests",
+        "jobs[].failed_by_class",
+        "counters.failures",
+        "counters.retries",
+        "counters.models",
+        "paces",
+    ),
+    "progress.json": ("failed_by_class",),
 }
 
 #: The wait for a slot of the server. A failure that kept a reply has it only where it is not nought.

@@ -45,7 +45,7 @@ Exit codes: 4 the API is off, or this is another user's; 7 another obcd api runs
 @click.option("-v", "--verbose", is_flag=True, help="log more")
 @click.pass_context
 def api(context: click.Context, config: str | None, root: str | None, verbose: bool) -> int:
-    """serve OpenAI's Files and Batches over HTTP, for programs that use OpenAI's client.
+    """serve OpenAI's Files and Batches over HTTP.
 
     A batch becomes a job of the user to whom the token belongs. It needs `enabled = true` in [api], and obcd[web].
     """

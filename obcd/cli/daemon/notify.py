@@ -48,9 +48,10 @@ def notify() -> None:
 @click.option(
     "--event",
     type=click.Choice([kind.value for kind in EventKind]),
+    metavar="EVENT",
     default=EventKind.TEST.value,
     show_default=True,
-    help="send an example of this event",
+    help=f"send an example of this event: {', '.join(EventKind)}",
 )
 def test(config: str | None, profile: str, event: str) -> int:
     """send a test by every way, now, and say what became of it.

@@ -82,7 +82,7 @@ def test_root_makes_tokens_for_the_apis_user_and_for_neither_root_nor_the_daemon
     configure(tmp_path, "enabled = true", f'user = "{API.pw_name}"')
     os.chown(spool.inbox, 61001, -1)  # the coordinator's user
     for above in (spool.root, *spool.root.parents):
-        if above.stat().st_mode & 0o007 != 0o005 and above.is_relative_to(tmp_path.parent.parent):
+        if not above.stat().st_mode & 0o001:  # pytest's own folders are closed
             above.chmod(0o755)
 
     token = made(capfd, ANN.pw_name)
