@@ -19,7 +19,7 @@ from obcd.core.scheduling.leases import Holder, Lease
 
 #: Half the way to the server, and what its own work before a request adds to the wait, in seconds.
 WAY, OVERHEAD = 0.003, (0.005, 0.03)
-MODEL = Signature("llama3.2", num_ctx=8192)
+MODEL = Signature("llama3.2", (("num_ctx", 8192),))
 #: Tokens a second of a request that is alone; the seconds for which Ollama keeps a model.
 SPEED, KEPT = 100.0, 300.0
 
