@@ -164,6 +164,11 @@ def _prefix_cache(job: JobView) -> str:
     return f"{job.name}: {job.evaluated_tokens} prompt tokens evaluated, {job.cached_tokens} ({share} %) from the cache"
 
 
+def _yields(endpoint: EndpointView) -> list[str]:
+    """Return why an endpoint holds fewer requests than its slots."""
+    return [f"yields: {endpoint.yields}"] if endpoint.yields else []
+
+
 def _endpoints(endpoints: Sequence[EndpointView]) -> RenderableType:
     table = new_table("endpoint", ">GPU", "state", ">in flight", ">answered", ">tokens/s", "")
     for item in endpoints:
@@ -175,6 +180,6 @@ def _endpoints(endpoints: Sequence[EndpointView]) -> RenderableType:
             f"{item.in_flight}/{item.slots}" + (" auto" if item.finds_slots else ""),
             str(item.answered),
             f"{item.tokens_per_second:.0f}",
-            Text(item.reason or "; ".join(item.left_out) or label),
+            Text(item.reason or "; ".join([*_yields(item), *item.left_out]) or label),
         )
     return table

@@ -32,6 +32,7 @@ class Endpoint:
         slots: The number of requests in flight at once; None: as many as prove best (`obcd.core.endpoint.concurrency`).
         token: Sent with every request and call to it; None for no token.
         window: The windows in which it may be used; empty: at any time.
+        yields: Whether people use it too, who come first (`obcd.core.endpoint.yielding`).
     """
 
     name: str
@@ -43,6 +44,7 @@ class Endpoint:
     slots: int | None = None
     token: Secret | None = None
     window: tuple[str, ...] = ()
+    yields: bool = False
 
     @property
     def url(self) -> str:

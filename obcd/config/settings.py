@@ -189,6 +189,11 @@ class Instance(Table):
     window: Window = Field(
         (), description="When it may be used, as the key `window` at the top; left out: at any time."
     )
+    yields: bool = Field(
+        False,
+        alias="yield",
+        description="Whether people use the server too: while they do, it gets one request at a time, or less.",
+    )
 
 
 class Spool(Table):
@@ -680,6 +685,7 @@ class Settings(Table):
                 parse_endpoint(name, instance.gpu, self._slots(instance)),
                 token=self.tokens.get(name),
                 window=instance.window,
+                yields=instance.yields,
             )
             for name, instance in self.ollama_instances.items()
         )

@@ -481,6 +481,7 @@ class Coordinator:
     def _keep_house(self, now: float) -> None:
         """Probe endpoints; every HOUSEKEEPING_SECONDS, do the steps that are not needed in each tick."""
         self.endpoints.probe(now)
+        self.endpoints.look_around(now)
         if now < self._housekeeping_at:
             return
         self._housekeeping_at = now + HOUSEKEEPING_SECONDS

@@ -148,6 +148,7 @@ class EndpointView(Document):
         host: The host in its URL.
         digests: `{model: the characters of its digest that count}`, of its models.
         window: Its windows, e.g. `mon-fri 20:00-07:00`, separated by semicolons; None: it has none.
+        yields: Why it leaves its slots to people now, "" if it does not; None: it never does.
     """
 
     name: str
@@ -171,6 +172,7 @@ class EndpointView(Document):
     prompt_tokens: int = 0
     output_tokens: int = 0
     window: str | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
+    yields: str | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

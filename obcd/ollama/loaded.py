@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from obcd.core.answer.fault_kinds import FaultKind
@@ -24,12 +26,14 @@ class Loaded:
     Attributes:
         size_bytes, vram_bytes: The size of the whole model, and of its part on the GPU.
         context_length: Tokens of each slot; 0 if the server does not state it.
+        expires_at: The end of its keep-alive time, in Unix seconds of the server's clock; 0 if it does not state it.
     """
 
     name: str
     size_bytes: int
     vram_bytes: int
     context_length: int = 0
+    expires_at: float = 0.0
 
 
 def read_loaded(document: Mapping[str, Any]) -> tuple[Loaded, ...]:
@@ -44,9 +48,21 @@ def read_loaded(document: Mapping[str, Any]) -> tuple[Loaded, ...]:
             size_bytes=int(item["size"]),
             vram_bytes=int(item.get("size_vram", item["size"])),  # an unstated size is no reason for a restart
             context_length=int(item.get("context_length") or 0),
+            expires_at=_seconds_of(str(item.get("expires_at") or "")[:MAX_NAME]),
         )
         for item in (document.get("models") or [])[:MAX_MODELS]
     )
+
+
+def _seconds_of(moment: str) -> float:
+    """Return the Unix seconds of a time as Go writes it; for one that is none, 0.
+
+    It has up to nine digits of a second; with keep_alive -1 it lies centuries ahead.
+    """
+    try:
+        return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", moment)).timestamp()
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def find_loaded(models: Iterable[Loaded], model: str) -> Loaded | None:

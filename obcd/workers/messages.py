@@ -64,6 +64,22 @@ class ProbeNow(NamedTuple):
     """Coordinator → worker: make a control call and report."""
 
 
+class LookAround(NamedTuple):
+    """Coordinator → worker: report which models the server has in memory; it may be used by others too."""
+
+
+class Seen(NamedTuple):
+    """Worker → coordinator: the models in memory; None: the server does not say.
+
+    Attributes:
+        ends: `{canonical name: the end of its keep-alive time}`, in seconds on the server's clock.
+        seconds: How long the call took.
+    """
+
+    ends: dict[str, float] | None
+    seconds: float
+
+
 class Answered(NamedTuple):
     """Worker → coordinator: the record for the ledger, and facts from it that save the coordinator parsing it.
 

@@ -32,12 +32,12 @@ from obcd.core.endpoint.concurrency import UNTOLD, Span
 from obcd.core.endpoint.deadlines import Deadlines
 from obcd.core.endpoint.embedding_turns import EmbeddingTurns
 from obcd.core.endpoint.faults import Fault, Remedy, attempt_cancelled, job_unreadable, server_ended, worker_fault
-from obcd.core.request.records import Kind, num_predict_of, whole_option
+from obcd.core.request.records import Kind, canonical_model, num_predict_of, whole_option
 from obcd.core.request.request_key import key_of
 from obcd.errors import LineError
 from obcd.logs.setup import fault_text
 from obcd.ollama.client import HUNG, TIMED_OUT
-from obcd.ollama.control import Probe, probe
+from obcd.ollama.control import ControlError, Probe, ask_loaded, probe
 from obcd.ollama.repetition import with_other_seed
 from obcd.ollama.structured import ask_fitting
 from obcd.ollama.transport import Transport
@@ -57,8 +57,10 @@ from obcd.workers.messages import (
     Faulted,
     GroupCall,
     Grouped,
+    LookAround,
     Probed,
     ProbeNow,
+    Seen,
     Stepped,
     Uncached,
     Weighed,
@@ -98,7 +100,7 @@ class _Worker:
     def __init__(self, channel: Channel, spec: WorkerSpec) -> None:
         self._channel = channel
         self._spec = spec
-        self._probes: queue.SimpleQueue[ProbeNow] = queue.SimpleQueue()
+        self._probes: queue.SimpleQueue[ProbeNow | LookAround] = queue.SimpleQueue()
         self._loader = Loader(spec.url, Preflight(spec.token, spec.require_gpu))
         self._recovery = RecoveryDriver(
             spec.url, self._loader, Deadlines(), self._break_off, lambda text: self._reply(Stepped(text))
@@ -135,7 +137,7 @@ class _Worker:
                     self._common.withdrawn.add(ticket)  # first: a slot that takes it just now checks this set
                 for slot in self._slots:
                     slot.cancel(ticket, is_overdue=is_overdue)
-            case ProbeNow():
+            case ProbeNow() | LookAround():
                 self._probes.put(message)
             case Configure():
                 self._configure(message)
@@ -189,11 +191,23 @@ class _Worker:
         return min(1.0, max(0.0, min(limits) - monotonic())) if limits else 1.0
 
     def _probe_forever(self) -> None:
+        wanted: set[type[ProbeNow | LookAround]] = {ProbeNow}
         while True:
-            self._reply(Probed(self._try_to_probe()))
-            self._probes.get()
+            if LookAround in wanted:
+                self._reply(self._look_around())
+            if ProbeNow in wanted:
+                self._reply(Probed(self._try_to_probe()))
+            wanted = {type(self._probes.get())}
             while not self._probes.empty():  # one probe serves all requests for a probe so far
-                self._probes.get()
+                wanted.add(type(self._probes.get()))
+
+    def _look_around(self) -> Seen:
+        began = monotonic()
+        try:
+            models = ask_loaded(self._spec.url, self._spec.token)
+        except ControlError:  # a probe finds out what that means
+            return Seen(None, monotonic() - began)
+        return Seen({canonical_model(item.name): item.expires_at for item in models}, monotonic() - began)
 
     def _try_to_probe(self) -> Probe:
         try:
@@ -202,7 +216,7 @@ class _Worker:
         except Exception as error:  # noqa: BLE001 - a thread that ends would leave the endpoint without probes
             return Probe(f"the worker failed while it probed it ({fault_text(error)})")
 
-    def _reply(self, message: Answered | Faulted | Grouped | Probed | Stepped | Uncached | Weighed) -> None:
+    def _reply(self, message: Answered | Faulted | Grouped | Probed | Seen | Stepped | Uncached | Weighed) -> None:
         try:
             self._channel.send(message)
         except ClosedError:
@@ -525,4 +539,5 @@ def _span(response: Response) -> Span | None:
         return None
     if response.answer.embeddings is not None:
         return UNTOLD
-    return Span(cost.prompt_eval_seconds + cost.eval_seconds, cost.wait_seconds)
+    work = cost.prompt_eval_seconds + cost.eval_seconds
+    return Span(work, cost.wait_seconds, cost.load_seconds, cost.eval_tokens)

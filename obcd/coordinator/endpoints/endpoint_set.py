@@ -39,8 +39,10 @@ from obcd.workers.messages import (
     Cancel,
     Faulted,
     Grouped,
+    LookAround,
     Probed,
     ProbeNow,
+    Seen,
     Stepped,
     Uncached,
     Weighed,
@@ -52,6 +54,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between control calls to an endpoint: while it is not serving, and while it is.
 PROBE_SOON, PROBE_IDLE = 1.0, 30.0
+#: Seconds between looks at what others do at an endpoint that yields: while it does, and else.
+LOOK_SOON, LOOK_IDLE = 1.0, 5.0
 #: Seconds that a worker may exceed its own limits before it counts as frozen.
 OVERDUE_GRACE = 30.0
 #: The number of removed endpoints whose facts are kept for manifests.
@@ -73,6 +77,9 @@ class Figures:
     probed_at: float = -math.inf
     is_probing: bool = True  # a worker probes at its start
     state: EndpointState = EndpointState.STARTING  # the state logged last
+    yields: str = ""  # why it yields, as logged last
+    looked_at: float = -math.inf
+    is_looking: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +183,7 @@ class Endpoints:
         self.changes += 1
         for item in wanted:
             self.scheduler.set_slots(item.name, item.slots)
+            self.scheduler.set_yielding(item.name, item.yields)
             if item.name not in self._held:
                 self.pool.configure(self._spec(item))
 
@@ -207,6 +215,7 @@ class Endpoints:
         if name not in self._held:  # it may have been in the configuration, with a token
             self.pool.configure(self._spec(item.endpoint))
         self.scheduler.set_slots(name, item.endpoint.slots)
+        self.scheduler.set_yielding(name, item.endpoint.yields)
         self.scheduler.limit_endpoint(name, item.only_for, item.ends_at)
         if item.standing is Standing.OPEN:
             self._reopen(name, now)
@@ -271,6 +280,7 @@ class Endpoints:
         """Add an endpoint; its worker waits while the same server still serves under another name."""
         self.changes += 1
         self.scheduler.add_endpoint(item.name, item.slots, now)
+        self.scheduler.set_yielding(item.name, item.yields)
         self.figures[item.name] = Figures(Rate(now))
         if any(self._members[name].url == item.url for name in self.leaving):
             self._held.add(item.name)
@@ -398,6 +408,7 @@ class Endpoints:
             prompt_tokens=figures.prompt_tokens,
             output_tokens=figures.output_tokens,
             window="; ".join(item.window) or None,
+            yields=scheduler.yields(name) if item.yields else None,
         )
 
     def facts(self) -> dict[str, EndpointFacts]:
@@ -412,6 +423,7 @@ class Endpoints:
         """Fill every free slot."""
         for endpoint, message in self._messages_of(self.scheduler.assign(now)):
             self.pool.send(endpoint, message)
+        self._log_yielding()
         if self.scheduler.revision != self._logged_revision:
             self._log_left_out()
 
@@ -469,6 +481,32 @@ class Endpoints:
                 self.pool.send(item.name, ProbeNow())
         self.next_probe = min(dues)
 
+    def look_around(self, now: float) -> None:
+        """Ask the endpoints that yield for the models in memory, which shows what others do there."""
+        for item in self.members:
+            figures = self.figures[item.name]
+            if not item.yields or figures.is_looking or self.scheduler.health(item.name).state is not EndpointState.UP:
+                continue
+            if now - figures.looked_at >= (LOOK_SOON if self.scheduler.yields(item.name) else LOOK_IDLE):
+                figures.looked_at, figures.is_looking = now, True
+                self.pool.send(item.name, LookAround())
+
+    def _on_seen(self, name: str, seen: Seen, now: float) -> None:
+        self.figures[name].is_looking = False
+        if seen.ends is not None:
+            self.scheduler.on_models(name, seen.ends, now - seen.seconds, now)
+
+    def _log_yielding(self) -> None:
+        """Log which endpoints begin or end to yield."""
+        for item in self.members:
+            figures, reason = self.figures[item.name], self.scheduler.yields(item.name)
+            if bool(reason) == bool(figures.yields):
+                continue
+            figures.yields = reason
+            self.revision += 1
+            text = f"endpoint {item.name} yields: {reason}" if reason else f"endpoint {item.name} has all slots again"
+            logger.info("%s", text, extra={"action": "endpoint_yields", "endpoint": item.name})
+
     def _probe_now(self, name: str) -> None:
         self.figures[name].probed_at = -math.inf
         self.next_probe = 0.0
@@ -508,6 +546,8 @@ class Endpoints:
                 found = self._on_faulted(event.endpoint, ticket, line, fault, now)
             case Probed(probe):
                 self._on_probed(event.endpoint, probe, now)
+            case Seen():
+                self._on_seen(event.endpoint, event.message, now)
             case Uncached(reason):
                 self._log_uncached(reason)
             case Weighed(ticket):
@@ -577,6 +617,7 @@ class Endpoints:
 
     def _on_worker_lost(self, lost: Lost, now: float) -> list[RequestEvent]:
         endpoint = lost.endpoint
+        self.figures[endpoint].is_looking = False
         self.scheduler.on_probe(endpoint, None, lost.reason, now)
         leases = self.scheduler.leases(endpoint)
         found = [self._on_faulted(endpoint, lease.ticket, 0, worker_lost(), now) for lease in leases]

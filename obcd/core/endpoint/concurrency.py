@@ -20,6 +20,7 @@ ends the growth, and what was at work at once, which is never above the slots, i
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -62,10 +63,14 @@ class Span(NamedTuple):
     Attributes:
         work: At work on the request; negative if the endpoint does not report it.
         wait: Before that, waiting for a slot; loading is not part of it.
+        load: Before both, until the model was loaded.
+        tokens: How many it made in that time.
     """
 
     work: float = 0.0
     wait: float = 0.0
+    load: float = 0.0
+    tokens: int = 0
 
 
 #: For endpoints that report nothing: /api/embed does not separate waiting and work.
@@ -116,13 +121,16 @@ class SlotFinder:
     Attributes:
         count: How many requests the endpoint may hold now.
         slots: The same without the surplus that waits in the server.
+        most: It never holds more.
     """
 
     count: int = FIRST
     slots: int = FIRST
+    most: int = MOST
     _phase: _Phase = _Phase.SEARCH
     #: When the present round began; a request that was sent before that belongs to another count.
     _since: float = 0.0
+    _found_at: float = 0.0
     _at_work: _AtWork = field(default_factory=_AtWork)
     #: The shortest wait so far; the mean of the waits without a queue, and their number.
     _least_wait: float = float("inf")
@@ -142,6 +150,18 @@ class SlotFinder:
     #: Whether all places of the present wave were taken, and whether one of its requests was in a queue.
     _is_full: bool = False
     _is_queued: bool = False
+
+    def __post_init__(self) -> None:
+        self.count, self.slots = min(self.count, self.most), min(self.slots, self.most)
+
+    @property
+    def found_at(self) -> float:
+        """Since when the number of slots is known: no request of that time waits for the search. Infinite: not yet."""
+        return self._found_at if self._phase is _Phase.ROUNDS else math.inf
+
+    def excess(self, wait: float) -> float:
+        """Return how much longer a wait was than that of a request without a queue, in seconds; 0 if it was not."""
+        return max(0.0, wait - self._idle_wait)
 
     @property
     def limit(self) -> int:
@@ -194,7 +214,7 @@ class SlotFinder:
         self._recent += NEWEST * (share - self._recent)
         if not self._has_no_queue(self._recent):
             return False
-        twice = min(MOST, 2 * self._at_work.most)
+        twice = min(self.most, 2 * self._at_work.most)
         self.count = max(self.count, twice if self._phase is _Phase.SEARCH else min(twice, self.count + 1))
         self.slots = self.count
         return True
@@ -215,19 +235,21 @@ class SlotFinder:
             self._settle(max(most, self._floor), now)
         elif self._is_queued or most < HOLD_SHARE * self.slots:
             self._settle(most, now)
+        elif self.slots >= self.most:
+            self._settle(self.slots, now)
         else:
             self._floor, self._patience = self.slots, LEAST_PATIENCE
             self._widen(2 * self.slots if self._phase is _Phase.SEARCH else self.slots + 1)
             self._begin_round(now)
 
     def _widen(self, slots: int) -> None:
-        self.slots = min(MOST, slots)
+        self.slots = min(self.most, slots)
         self.count = max(self.count, self.slots)
 
     def _settle(self, at_work: float, now: float) -> None:
-        self.slots = max(1, min(MOST, round(at_work)))
-        self.count = max(1, min(MOST, round(at_work + max(1.0, SURPLUS * at_work))))
-        self._phase = _Phase.ROUNDS
+        self.slots = max(1, min(self.most, round(at_work)))
+        self.count = max(1, min(self.most, round(at_work + max(1.0, SURPLUS * at_work))))
+        self._phase, self._found_at = _Phase.ROUNDS, now
         self._begin_round(now)
 
     def _has_no_queue(self, share: float) -> bool:
@@ -244,7 +266,7 @@ class SlotFinder:
                 is_first = self._phase is _Phase.FIRST_LOOK
                 self._settle(at_once if is_first else max(at_once, held * (1 - share)), now)
                 return
-            if has_surplus or self._has_been_quiet():
+            if has_surplus or (self.slots < self.most and self._has_been_quiet()):
                 self._phase, self._recent, self._floor = _Phase.GROWTH, 0.0, self.slots
                 self._widen(self.count if has_surplus else self.slots + 1)
         self._begin_round(now)

@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from obcd.core.endpoint.concurrency import SlotFinder
+from obcd.core.endpoint.concurrency import MOST, SlotFinder, Span
 from obcd.core.endpoint.group_size import GroupSize
 from obcd.core.endpoint.health import EndpointState, Health
 from obcd.core.endpoint.latency import MeanLatency
 from obcd.core.endpoint.signature_health import SignatureHealth
+from obcd.core.endpoint.yielding import Yielding
 from obcd.core.request.records import Signature
 from obcd.core.scheduling.poison import RequestKey
 
@@ -72,6 +73,7 @@ class Holder:
         only_for: The user id whose requests it serves; None: those of all.
         ends_at: When its allocation ends, in monotonic seconds; None: it has no end.
         closes_at: When its window closes; `CLOSED` if all are closed; None: it never closes.
+        yielding: How it makes room for people; None: it is obcd's alone.
     """
 
     name: str
@@ -102,13 +104,15 @@ class Holder:
     #: has happened is not looked at again.
     may_have_room: bool = True
     closes_at: float | None = None
+    yielding: Yielding | None = None
 
     @property
     def finder(self) -> SlotFinder:
         """The known slots for the model that is loaded."""
         model = self.loaded.model if self.loaded is not None else ""
         if model not in self.finders:
-            self.finders[model] = SlotFinder()
+            is_limited = self.yielding is not None and self.fixed_slots is not None  # found up to that number
+            self.finders[model] = SlotFinder(most=min(MOST, self.fixed_slots or MOST) if is_limited else MOST)
         return self.finders[model]
 
     @property
@@ -127,14 +131,22 @@ class Holder:
     @property
     def calls(self) -> int:
         """Room for calls in flight, of one request each, while the endpoint is UP."""
+        if self.yielding is not None:  # at least one: it pauses, it does not go
+            target = self.yielding.target
+            return self.finder.slots if target is None else max(1, min(self.finder.slots, target))
         return self.finder.count if self.fixed_slots is None else self.fixed_slots
+
+    @property
+    def has_surplus(self) -> bool:
+        """Whether it holds more requests than its slots, so that the next one waits ready in the server."""
+        return not self.has_lanes and self.yielding is None
 
     @property
     def slots(self) -> int:
         """Room for requests in flight, while the endpoint is UP."""
         if self.makes_vectors and self.group_size > 1:
             return min(self.calls, GROUP_CALLS) * self.group_size
-        return self.finder.count if self.fixed_slots is None else self.fixed_slots
+        return self.calls
 
     @property
     def calls_in_flight(self) -> float:
@@ -178,6 +190,7 @@ class Holder:
         """Record the signature that the endpoint loads next."""
         if self.loaded != signature:
             self.loaded, self.pace = signature, MeanLatency()
+            self.note_other_work()
             self.makes_vectors = signature.embeds
             self.quota = self.slots
             self.may_have_room = True
@@ -201,9 +214,30 @@ class Holder:
             room = self.free()
             self.quota = room - room % group.now if self.health.state is EndpointState.UP else room
 
+    def _slots_now(self) -> int:
+        if self.yielding is not None:
+            return self.slots if self.makes_vectors or self.yielding.target is not None else self.finder.limit
+        return self.finder.limit if self.has_lanes and self.fixed_slots is None else self.slots
+
+    def on_span(self, sent_at: float, span: Span, now: float) -> None:
+        """Learn from an answer, which is no longer among the leases, what the endpoint may hold."""
+        held = len(self.leases) + 1
+        if self.yielding is not None:
+            self.yielding.on_answer(sent_at, held, span, self.finder, now)
+            if self.yielding.target is not None:
+                return
+        self.finder.on_answer(sent_at, held, span, now, has_surplus=self.has_surplus)
+
+    def note_other_work(self) -> None:
+        """Record that the server did something for us that no answer reports."""
+        if self.yielding is not None:
+            self.yielding.on_change()
+
     def free(self) -> int:
         """Return how many more requests the endpoint may hold."""
-        slots = self.finder.limit if self.has_lanes and self.fixed_slots is None else self.slots
+        if self.yielding is not None and self.yielding.target == 0:
+            return -len(self.leases)
+        slots = self._slots_now()
         open_slots = slots if self.health.state is EndpointState.UP else self.health.open_slots(slots)
         held = len(self.leases)
         if self.makes_vectors and self.group_size > 1:

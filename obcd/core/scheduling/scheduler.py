@@ -21,6 +21,7 @@ from obcd.core.endpoint.concurrency import UNTOLD, Span
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
 from obcd.core.endpoint.health import LEAVING, Health
 from obcd.core.endpoint.latency import MeanLatency
+from obcd.core.endpoint.yielding import Yielding
 from obcd.core.request.records import Signature
 from obcd.core.scheduling.attempt_count import AttemptCount
 from obcd.core.scheduling.backlog import ELSEWHERE_SECONDS, Admits, Backlog
@@ -78,7 +79,36 @@ class Scheduler:
 
     def set_slots(self, name: str, slots: int | None) -> None:
         """Change an endpoint's slots; requests above a smaller number finish."""
-        self._changing(name).fixed_slots = slots
+        holder = self._changing(name)
+        if slots != holder.fixed_slots:
+            holder.fixed_slots = slots
+            if holder.yielding is not None:
+                holder.finders.clear()  # they were found up to the old number
+
+    def set_yielding(self, name: str, is_yielding: bool) -> None:
+        """Set whether an endpoint makes room for people who use it too; see `Yielding`."""
+        holder = self._changing(name)
+        if is_yielding != (holder.yielding is not None):
+            holder.yielding = Yielding() if is_yielding else None
+            holder.finders.clear()
+
+    def yields(self, name: str) -> str:
+        """Return why an endpoint holds fewer requests than its slots, for people; "" if it does not."""
+        yielding = self._endpoints[name].yielding
+        return "" if yielding is None else yielding.reason
+
+    def on_models(self, name: str, ends: Mapping[str, float], asked_at: float, now: float) -> None:
+        """Record what an endpoint that yields has in memory: `{model: the end of its keep-alive time}`."""
+        holder = self._changing(name)
+        if holder.yielding is not None:
+            ours = "" if holder.loaded is None else holder.loaded.model
+            holder.yielding.on_models(ours, ends, asked_at, now)
+
+    def look_at_others(self, now: float) -> None:
+        """Let endpoints that yield have more or fewer requests, as it is time."""
+        for holder in self._endpoints.values():
+            if holder.yielding is not None and holder.yielding.look(now):
+                holder.may_have_room = True
 
     def slots(self, name: str) -> int:
         """Return how many requests an endpoint may hold now, if it is UP."""
@@ -243,6 +273,7 @@ class Scheduler:
     def assign(self, now: float) -> list[Lease]:
         """Fill every free slot that can be filled; one request to each endpoint in turn, so that all start together."""
         self._weights.look(self._endpoints.values(), now)
+        self.look_at_others(now)
         for endpoint in self._endpoints.values():
             if endpoint.makes_vectors:
                 endpoint.open_calls()
@@ -299,8 +330,7 @@ class Scheduler:
         """Learn from an answer about its endpoint, and about its job's lines."""
         holder.pace.note(now - lease.sent_at)
         self._overtake(lease, now)
-        held, has_surplus = len(holder.leases) + 1, not holder.has_lanes
-        holder.finder.on_answer(lease.sent_at, held, span, now, has_surplus=has_surplus)
+        holder.on_span(lease.sent_at, span, now)
         holder.health.on_answer(now)
         if backlog is not None:
             backlog.on_answer(lease.ordinal, span.work, lease.endpoint)
@@ -327,6 +357,7 @@ class Scheduler:
             lease = replace(lease, attempt=max(lease.attempt, self._attempts(backlog, lease.ordinal) + 1))
         found = self._suspects.judge(fault, lease.request, endpoint, lease.sent_at, now, has_neighbours=has_neighbours)
         holder.health.on_fault(found.harm, fault.message, lease.sent_at, now, is_crash=found.is_crash)
+        holder.note_other_work()
         for name in found.cleared & self._endpoints.keys():
             self._changing(name).health.forgive_crashes(now)
         if backlog is None:
@@ -545,6 +576,7 @@ class Scheduler:
         if hedge is None or holder is None or holder.leases.pop(hedge.ticket, None) is None:
             return
         holder.may_have_room = True
+        holder.note_other_work()
         self._broken_off.discard(hedge.ticket)
         backlog = self._backlogs.get(hedge.job)
         age = now - hedge.sent_at - (backlog.beginning(hedge.ordinal)[0] if backlog is not None else 0.0)
