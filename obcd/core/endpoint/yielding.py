@@ -2,7 +2,7 @@
 
 Ollama has one queue for all clients, first in, first out, and shows nobody else's requests. Three signs show them:
 
-| sign | why nothing of ours explains it |
+| sign | why our requests do not explain it |
 | --- | --- |
 | an answer waited for a slot | the endpoint holds no more than its slots: `SlotFinder` without a surplus |
 | it waited for its model to load | the model was loaded, and no fault came between |
@@ -68,7 +68,7 @@ class Sign(StrEnum):
 
 
 class _Seen(NamedTuple):
-    """What /api/ps showed, and when it was asked."""
+    """What /api/ps showed, and when that call began."""
 
     ends: Mapping[str, float]
     at: float
@@ -91,7 +91,7 @@ class Yielding:
     #: When it became free of our requests, because of an answer; and when it answered last.
     _idle: deque[float] = field(default_factory=lambda: deque(maxlen=64))
     _answered_at: float | None = None
-    #: When it answered last while it had another request of ours.
+    #: When it answered last while it held another of our requests.
     _crowded_at: float = -math.inf
     _judged_at: float = -math.inf
     #: The mean share of waiting.
@@ -201,7 +201,7 @@ class Yielding:
         is_first, has_answered, self._end = self._end == 0.0, idle_at != self._idle_seen, end
         self._idle_seen, judged_at, self._judged_at = idle_at, self._judged_at, asked_at
         if is_first or idle_at is None or self._crowded_at > judged_at - LATE_SECONDS:
-            return  # two of ours that ended together may have left it idle
+            return  # two of our requests that ended together may have left it idle
         if has_answered:
             is_same = self._is_usual(end - idle_at)
         if not is_same:
