@@ -79,8 +79,8 @@ class HostRegistry:
             found.append(f"{text}; known endpoints stay in use")
         if self._is_cut:
             found.append(
-                f"the hosts folder has more than {plural(MOST_RECORDS, 'record')}, or {MOST_ENTRIES} other files: not all "
-                "are looked at, so remove those that no living host has written"
+                f"the hosts folder has more than {plural(MOST_RECORDS, 'record')}, or {MOST_ENTRIES} other files: "
+                "not all are looked at, so remove those that no living host has written"
             )
         if self._roster.excess:
             found.append(

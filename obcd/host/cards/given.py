@@ -55,6 +55,11 @@ class Given:
     entries: tuple[str, ...]
 
     @property
+    def words(self) -> str:
+        """The entries for people."""
+        return printable(",".join(self.entries))[:200]
+
+    @property
     def indices(self) -> tuple[int, ...]:
         """The entries as indices; () if one is a UUID."""
         numbers = [int(entry) for entry in self.entries if _is_index(entry)]
@@ -118,7 +123,7 @@ def select(given: Given, cards: Sequence[Card], environ: Mapping[str, str]) -> l
         shown = ", ".join(f"{card.index} ({card.uuid})" for card in cards)
         raise GpuError(
             Reason.NO_CARD,
-            f"{given.variable} gives {printable(','.join(given.entries)):.200}, and NVIDIA's driver shows none of them, only "
+            f"{given.variable} gives {given.words}, and NVIDIA's driver shows none of them, only "
             f"{shown}: check the variable, or name the cards with --gpus",
         )
     return found
@@ -132,8 +137,8 @@ def _by_index(given: Given, cards: Sequence[Card], environ: Mapping[str, str]) -
     is_by_bus = environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID" or find_engine(environ) is not None
     if not is_by_bus and len({card.name for card in cards}) > 1:
         raise ConfigurationError(
-            f"{given.variable} gives {printable(','.join(given.entries)):.200}, which CUDA counts from the fastest card, and this "
-            "machine has cards of several products: set CUDA_DEVICE_ORDER=PCI_BUS_ID, or give UUIDs"
+            f"{given.variable} gives {given.words}, which CUDA counts from the fastest card, and this machine "
+            "has cards of several products: set CUDA_DEVICE_ORDER=PCI_BUS_ID, or give UUIDs"
         )
     return [(by_index[index], None) for index in given.indices if index in by_index]
 

@@ -15,6 +15,8 @@ from obcd.host.cards.given import ClusterEngine, find_engine
 
 #: Seconds to wait for Slurm's controller, which may be busy: without an answer the end is not known.
 SCONTROL_SECONDS = 10.0
+#: Most digits of a time in Unix seconds: a record with a later end counts nowhere.
+MAX_DIGITS = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,11 @@ def read_allocation(environ: Mapping[str, str], ask: Callable[[str], str] | None
     if not name:
         return None
     end = environ.get("SLURM_JOB_END_TIME", "")
-    until = float(end) if end.isdecimal() else _end_of((ask or _show_job)(environ["SLURM_JOB_ID"]))
+    until = (
+        float(end)
+        if end.isdecimal() and len(end) <= MAX_DIGITS
+        else _end_of((ask or _show_job)(environ["SLURM_JOB_ID"]))
+    )
     return Allocation(name=name, by=name.replace("-", " ", 1), until=until)
 
 
