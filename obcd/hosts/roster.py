@@ -372,7 +372,7 @@ class Roster:
         elif self._is_dead(host):
             state, why = "dead", f"its record has not changed for {duration(age)}: obcd hosts remove {name}"
         elif not host.is_alive:
-            state, why = "silent", "its record has not changed since the coordinator started"
+            state, why = "silent", "its record has not changed since the coordinator started: it may be old"
         elif self._judge(host)[0] is Standing.HELD:
             state, why = "silent", f"its record has not changed for {duration(age)}"
         elif state == HostState.DRAINING:
