@@ -119,8 +119,8 @@ class Scanner:
     def _read(self, folder: int, name: str) -> OwnedRecord | RefusedRecord | None:
         """Return what a record means; None if it was removed or replaced meanwhile: the next scan has it again.
 
-        A record that counted before and cannot be read shows that the file server fails. Any other is refused: whoever
-        may write into the folder can make a file that fails, e.g. with a lease on it, or a dead mount of FUSE.
+        A record that counted before and cannot be read shows that the file server fails. Any other is refused:
+        everybody who may write into the folder can make a file that fails, e.g. by a lease or a dead mount of FUSE.
 
         Raises:
             OSError: If the file server fails.
