@@ -125,6 +125,6 @@ def _foreign(uid: int) -> UntrustedError:
     return UntrustedError(f"its owner {_name(uid)} is not among [cluster] users", uid)
 
 
-@lru_cache(maxsize=1000)  # a directory server must not be asked for each of thousands of files, every two seconds
+@lru_cache(maxsize=1000)  # thousands of files must not be as many queries to a directory server, every two seconds
 def _name(uid: int) -> str:
     return user_name(uid)
