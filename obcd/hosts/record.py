@@ -40,6 +40,8 @@ MOST_ENDPOINTS = 64
 MOST_SLOTS = 1024
 #: Longest text of a record, in characters, and largest time, in seconds.
 MAX_TEXT, MAX_SECONDS = 200, 1e12
+#: Largest reading of a card, e.g. in bytes: people see sums and means of them.
+MAX_READING = 1e20
 #: Readings of a card that a record has under the same name.
 _SAME_READINGS = (
     "uuid", "index", "is_lost", "memory_used_bytes", "memory_total_bytes", "temperature_celsius", "power_watts",
@@ -226,6 +228,7 @@ def _check(record: HostRecord) -> None:
             max(len(record.endpoints), len(record.cards)) <= MOST_ENDPOINTS
         ),
         f"a text in it is longer than {MAX_TEXT} characters, or cannot be printed": all(map(_is_text, _texts(record))),
+        "the readings of its cards are out of range": all(abs(value) < MAX_READING for value in _readings(record)),
         "it names an endpoint twice": len({item.url for item in record.endpoints}) == len(record.endpoints),
     }
     for fault, holds in limits.items():
@@ -243,6 +246,12 @@ def _texts(record: HostRecord) -> Iterable[str]:
         yield from (item.gpu_uuid, item.version)
     for card in record.cards:
         yield from (card.uuid, card.name)
+
+
+def _readings(record: HostRecord) -> Iterable[float]:
+    for card in record.cards:
+        found = (card.utilization, card.memory_used_bytes, card.memory_total_bytes, card.temperature_celsius)
+        yield from (value for value in (*found, card.power_watts, card.index) if value is not None)
 
 
 def _is_text(text: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Sequence
@@ -36,6 +37,8 @@ from obcd.users import user_name
 RECORD_MODE = 0o640
 #: Seconds after which a record of this user that says `gone`, or a temporary file, is removed.
 KEPT_SECONDS = 600.0
+#: The temporary file of a record. The folder may hold others, of other programs.
+_TEMPORARY = re.compile(rf"\.{NAME.pattern}\.[0-9a-f]{{32}}\.tmp")
 
 
 class Registration:
@@ -167,7 +170,7 @@ class Registration:
 
 
 def _is_left_over(path: Path) -> bool:
-    if path.name.startswith(".") and path.name.endswith(".tmp"):
+    if _TEMPORARY.fullmatch(path.name):
         return True
     if path.suffix != SUFFIX:
         return False

@@ -172,6 +172,7 @@ class Roster:
         self._clock = 0.0
         self._scanned_at = -math.inf
         self._place: tuple[int, int] | None = None
+        self._was_cut = False
         self._starts = 0
         #: How many endpoints are not used because there are too many.
         self.excess = 0
@@ -186,18 +187,25 @@ class Roster:
         """Return whether a scan seems to be of another folder: the file system that has the records is not mounted."""
         if self._place in (None, scan.place):
             return False
-        return bool(self._hosts) and not (self._hosts.keys() & (scan.found.keys() | scan.refused.keys()))
+        # hosts that have ended say nothing: their records may have been removed together with the folder
+        ended = (
+            name for name, host in self._hosts.items() if host.record.state == HostState.GONE or self._is_dead(host)
+        )
+        left = self._hosts.keys() - set(ended)
+        return bool(left) and not (self._hosts.keys() & (scan.found.keys() | scan.refused.keys()))
 
     def observe(self, scan: Scan, now: float) -> None:
         """Take the result of a scan."""
         goes_on = self._place == scan.place and not math.isinf(self._scanned_at)
         if goes_on:
             self._clock += min(now - self._scanned_at, MOST_STEP_SECONDS)
-        self._scanned_at, self._place = now, scan.place
+        # where not all files are looked at, a record that was not seen before may be an old one
+        is_new = goes_on and not (scan.is_cut or self._was_cut)
+        self._scanned_at, self._place, self._was_cut = now, scan.place, scan.is_cut
         for name, found in scan.found.items():
             host = self._hosts.get(name)
             if host is None or host.uid != found.uid:
-                self._hosts[name] = self._begin(found, now, is_alive=goes_on)
+                self._hosts[name] = self._begin(found, now, is_alive=is_new)
             else:
                 self._follow(host, found, now)
         for name in scan.refused.keys() & self._hosts.keys():
@@ -366,7 +374,7 @@ class Roster:
         elif self._is_dead(host):
             state, why = "dead", f"its record has not changed for {duration(age)}: obcd hosts remove {name}"
         elif not host.is_alive:
-            state, why = "silent", "its record has not changed since the coordinator started"
+            state, why = "silent", "its record has not changed since the coordinator started: it may be old"
         elif self._judge(host)[0] is Standing.HELD:
             state, why = "silent", f"its record has not changed for {duration(age)}"
         elif state == HostState.DRAINING:

@@ -48,7 +48,7 @@ class Scan:
         mode: The permissions of the folder.
         found, refused: By the records' names.
         same: The names of records that are as in the scan before and not in `found`.
-        is_cut: Whether there were more files than are read.
+        is_cut: Whether there were more files than are looked at, or more records than are read.
     """
 
     place: tuple[int, int] = (0, 0)
@@ -93,7 +93,8 @@ class Scanner:
         try:
             status = os.fstat(descriptor)
             with os.scandir(descriptor) as entries:
-                names = [entry.name.removesuffix(SUFFIX) for entry in islice(entries, MOST_ENTRIES) if _is_named(entry)]
+                looked_at = list(islice(entries, MOST_ENTRIES + 1))
+            names = [entry.name.removesuffix(SUFFIX) for entry in looked_at[:MOST_ENTRIES] if _is_named(entry)]
             seen = {name: item for name in self._chosen(names) if (item := self._read(descriptor, name))}
         finally:
             os.close(descriptor)
@@ -103,7 +104,7 @@ class Scanner:
             mode=stat.S_IMODE(status.st_mode),
             found={name: item for name, item in seen.items() if isinstance(item, OwnedRecord)},
             refused={name: item for name, item in seen.items() if isinstance(item, RefusedRecord)},
-            is_cut=len(names) > MOST_RECORDS,
+            is_cut=len(looked_at) > MOST_ENTRIES or len(names) > MOST_RECORDS,
         )
 
     def _chosen(self, names: Iterable[str]) -> list[str]:
@@ -116,6 +117,9 @@ class Scanner:
     def _read(self, folder: int, name: str) -> OwnedRecord | RefusedRecord | None:
         """Return what a record means; None if it was removed or replaced meanwhile: the next scan has it again.
 
+        A record that counted before and cannot be read shows that the file server fails. Any other is refused:
+        everybody who may write into the folder can make a file that fails, e.g. by a lease or a dead mount of FUSE.
+
         Raises:
             OSError: If the file server fails.
         """
@@ -125,6 +129,10 @@ class Scanner:
             return None
         except UntrustedError as error:
             return RefusedRecord(str(error), error.uid)
+        except OSError as error:
+            if name in self._known:
+                raise
+            return RefusedRecord(f"it cannot be read: {error.strerror}")
         known = self._known.get(name)
         if known is not None and known[:2] == (raw, uid):
             return known[2]

@@ -12,6 +12,7 @@ import os
 import pwd
 import stat
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 
 from obcd.errors import InputError
 from obcd.hosts.record import MAX_RECORD_BYTES, HostRecord, parse_record
@@ -120,4 +121,9 @@ def _check_file(found: os.stat_result, trusted: Collection[int]) -> None:
 
 
 def _foreign(uid: int) -> UntrustedError:
-    return UntrustedError(f"its owner {user_name(uid)} is not among [cluster] users", uid)
+    return UntrustedError(f"its owner {_name(uid)} is not among [cluster] users", uid)
+
+
+@lru_cache(maxsize=1000)  # thousands of files must not be as many queries to a directory server, every two seconds
+def _name(uid: int) -> str:
+    return user_name(uid)

@@ -56,8 +56,11 @@ def cancel(name: str, jobs: Sequence[str], *, is_now: bool) -> None:
     with `is_now` they end at once, too.
 
     Raises:
-        NoEndpointError, InputError: As `submit`.
+        NoEndpointError, InputError: As `submit`; also if one of the jobs is not this user's, which scancel passes over.
     """
+    for job in jobs:
+        if not _call(["squeue", "--noheader", "--array", f"--user={_user()}", f"--jobs={job}", "--format=%i"]).strip():
+            raise InputError(f"{_user()} has no job {job} that waits or runs: squeue --me lists them")
     chosen = [f"--user={_user()}", *(jobs or [f"--name={name}"])]
     if is_now:
         _call(["scancel", *chosen])

@@ -20,10 +20,10 @@ pytestmark = pytest.mark.integration
 class Task:
     """A task of a script with a coordinator; obcd and scancel are small programs that write down what happens."""
 
-    def __init__(self, folder: Path, coordinator: str, number: int = 0) -> None:
+    def __init__(self, folder: Path, coordinator: str, number: int = 0, host: str = "true") -> None:
         self.folder = folder
         self._program("obcd", f'trap "echo $1 got TERM >> events; exit 0" TERM\necho "$1 starts" >> events\n'
-                      f'case $1 in coordinator) {coordinator};; esac\nsleep 30 & wait')  # fmt: skip
+                      f'case $1 in coordinator) {coordinator};; host) {host};; esac\nsleep 30 & wait')  # fmt: skip
         self._program("scancel", 'echo "scancel $*" >> events')
         wanted = replace(PLAIN, obcd=str(folder / "obcd"), idle_seconds=300.0)
         (folder / "script").write_text(render_script(wanted), "utf-8")
@@ -59,6 +59,21 @@ def test_a_coordinator_that_fails_ends_the_job_with_its_code(tmp_path: Path) -> 
 
     assert task.end() == 4
     assert "scancel --batch --signal=TERM 4711" in task.events()
+
+
+def test_a_host_that_fails_ends_the_job_with_its_code(tmp_path: Path) -> None:
+    task = Task(tmp_path, "true", host="sleep 0.3; exit 6")
+
+    assert task.end() == 6
+    assert task.events()[2:] == [
+        "coordinator got TERM", "scancel --state=PENDING 4711", "scancel --batch --signal=TERM 4711",
+    ]  # fmt: skip
+
+
+def test_a_host_that_ends_well_leaves_the_coordinator_to_the_other_tasks(tmp_path: Path) -> None:
+    task = Task(tmp_path, "sleep 0.6; exit 4", host="sleep 30 & exit 0")
+
+    assert task.end() == 4
 
 
 def test_term_stops_the_coordinator_and_then_its_host_and_leaves_the_other_tasks_alone(tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ States of a host:
   refused   its record does not count
 """
 GIB = 2**30
+#: Why no host is used while the coordinator starts.
+UNREAD = "the coordinator has not read its record yet"
 #: Seconds for which a record is watched, where no coordinator says whether it changes.
 WATCH_SECONDS = WRITE_SECONDS + 2.0
 
@@ -96,7 +98,7 @@ def hosts(ctx: click.Context, as_json: bool, config: str | None, root: str | Non
             raise InputError(reason) from None
         scan = Scan()
     cards = {name: item.record.cards for name, item in scan.found.items()}
-    shown = views if views is not None else _unwatched(scan)
+    shown = views or _unwatched(scan, "" if views is None else UNREAD)
     if as_json:
         items = [{**item.to_json(), "cards": [card.to_json() for card in cards.get(item.name, ())]} for item in shown]
         click.echo(json.dumps({"folder": str(place.folder), "hosts": items}))
@@ -146,10 +148,10 @@ def remove(names: tuple[str, ...], config: str | None, root: str | None) -> int:
     return ExitCode.DONE
 
 
-def _unwatched(scan: Scan) -> tuple[HostView, ...]:
-    """Return what the records themselves say."""
+def _unwatched(scan: Scan, why: str) -> tuple[HostView, ...]:
+    """Return what the records themselves say, and why they are not used."""
     found = [
-        HostView(name=name, owner=user_name(item.uid), by=item.record.by, state=item.record.state)
+        HostView(name=name, owner=user_name(item.uid), by=item.record.by, state=item.record.state, why=why)
         for name, item in scan.found.items()
     ]
     found += [

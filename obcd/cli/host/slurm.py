@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -16,15 +17,19 @@ from click.core import ParameterSource
 from obcd.cli.common import config_option, read_settings, say
 from obcd.cli.tables import print_rows
 from obcd.config.settings import Settings
+from obcd.diagnostics.hosts_folder import LIMIT_SECONDS
 from obcd.errors import ConfigurationError, InputError, UsageError
 from obcd.host.servers.binding import parse_ports
 from obcd.hosts.record import HostState
-from obcd.hosts.scan import Scanner
+from obcd.hosts.scan import scan_within
 from obcd.hosts.trust import find_trusted
 from obcd.slurm import tasks as slurm_tasks
 from obcd.slurm.script import HostArray, render_script
+from obcd.text import printable
 
 NAME = "obcd"
+#: A job, or a task of an array.
+JOB = re.compile(r"[0-9]{1,10}(_[0-9]{1,10})?")
 
 EPILOG = """\b
 Examples:
@@ -129,7 +134,7 @@ def status(name: str, hosts: str | None, is_json: bool, config: str | None) -> N
 def cancel(jobs: tuple[str, ...], name: str, now: bool) -> None:
     """end the job, or some of its jobs and tasks; requests in flight finish."""
     for job in jobs:
-        if not job.replace("_", "", 1).isdecimal():
+        if not JOB.fullmatch(job):
             raise UsageError(f"{job!r:.60} is no job of Slurm: write e.g. 4711, or 4711_2 for one task")
     slurm_tasks.cancel(name, jobs, is_now=now)
 
@@ -140,9 +145,9 @@ def _records(settings: Settings, hosts: str | None) -> dict[str, dict[str, str |
     if folder is None:
         return {}
     try:
-        found = Scanner(folder, find_trusted(settings.cluster.users, os.getuid())[0]).scan().found
+        found = scan_within(LIMIT_SECONDS, folder, find_trusted(settings.cluster.users, os.getuid())[0]).found
     except OSError as error:
-        raise InputError(f"the hosts folder {folder} cannot be read: {error.strerror}") from None
+        raise InputError(f"the hosts folder {printable(str(folder))} cannot be read: {error.strerror}") from None
     return {
         item.record.by: {"host": item.record.state, "endpoints": len(item.record.endpoints)}
         for item in found.values()

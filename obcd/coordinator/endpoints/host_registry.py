@@ -20,7 +20,7 @@ from obcd.coordinator.view import HostView
 from obcd.hosts.machine import machine_id
 from obcd.hosts.record import HostState
 from obcd.hosts.roster import HostedEndpoint, HostStanding, Roster, Rules
-from obcd.hosts.scan import MOST_RECORDS, Scan
+from obcd.hosts.scan import MOST_ENTRIES, MOST_RECORDS, Scan
 from obcd.hosts.trust import find_trusted
 from obcd.text import plural, printable
 from obcd.users import user_name
@@ -78,7 +78,10 @@ class HostRegistry:
             text = f"hosts folder unreadable since {self._unreadable}: {where}: {self._reason}"
             found.append(f"{text}; known endpoints stay in use")
         if self._is_cut:
-            found.append(f"the hosts folder has more than {plural(MOST_RECORDS, 'file')}: remove those of dead hosts")
+            found.append(
+                f"the hosts folder has more than {plural(MOST_RECORDS, 'record')}, or {MOST_ENTRIES} other files: "
+                "not all are looked at, so remove those that no living host has written"
+            )
         if self._roster.excess:
             found.append(
                 f"hosts register {plural(self._roster.excess, 'endpoint')} more than max_endpoints of [cluster] allows "

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from obcd.errors import ConfigurationError
 from obcd.host.cards.card import Card, GpuError, MigInstance, Reason
+from obcd.text import printable
 
 #: The variables that name cards, the first that is set counts. Slurm's and Ray's list for CUDA is the narrowest: it is
 #: that of the task or the actor. Slurm's own variables count the cards of the whole machine (sbatch(1)).
@@ -20,6 +21,8 @@ VARIABLES = {
     "nvidia": ("CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS"),
     "amd": ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS"),
 }
+#: Most cards of a list, and most digits of an index.
+MOST_CARDS, MAX_DIGITS = 1024, 6
 #: The word of Slurm for no card (src/plugins/gres/common/gres_common.c).
 NO_FILES = "NoDevFiles"
 #: Ray sets both for each of its workers (src/ray/raylet/worker_pool.cc).
@@ -52,9 +55,14 @@ class Given:
     entries: tuple[str, ...]
 
     @property
+    def words(self) -> str:
+        """The entries for people."""
+        return printable(",".join(self.entries))[:200]
+
+    @property
     def indices(self) -> tuple[int, ...]:
         """The entries as indices; () if one is a UUID."""
-        numbers = [int(entry) for entry in self.entries if entry.isdecimal()]
+        numbers = [int(entry) for entry in self.entries if _is_index(entry)]
         return tuple(numbers) if len(numbers) == len(self.entries) else ()
 
 
@@ -86,16 +94,21 @@ def read_given(environ: Mapping[str, str], vendor: str = "nvidia") -> Given:
 
 def _entries(text: str) -> list[str]:
     """Return the words of a list of cards; as for CUDA, the list ends at the first entry that is not a card."""
-    found: list[str] = []
+    found: dict[str, None] = {}
     for word in map(str.strip, text.split(",")):
         first, dash, last = word.partition("-")
-        if dash and first.isdecimal() and last.isdecimal():  # Slurm's lists may have ranges
-            found += map(str, range(int(first), min(int(last), int(first) + 1024) + 1))
-        elif not word or word.startswith("-") or word == NO_FILES:
+        if not word or word.startswith("-") or word == NO_FILES or len(found) > MOST_CARDS:
             break
+        if dash and _is_index(first) and _is_index(last):  # Slurm's lists may have ranges
+            found |= dict.fromkeys(map(str, range(int(first), min(int(last), int(first) + MOST_CARDS) + 1)))
         else:
-            found.append(word)
-    return list(dict.fromkeys(found))
+            found[word] = None
+    return list(found)
+
+
+def _is_index(word: str) -> bool:
+    """Return whether a word counts cards; longer numbers are nonsense, and Python refuses the longest ones."""
+    return word.isdecimal() and len(word) <= MAX_DIGITS
 
 
 def select(given: Given, cards: Sequence[Card], environ: Mapping[str, str]) -> list[tuple[Card, MigInstance | None]]:
@@ -110,7 +123,7 @@ def select(given: Given, cards: Sequence[Card], environ: Mapping[str, str]) -> l
         shown = ", ".join(f"{card.index} ({card.uuid})" for card in cards)
         raise GpuError(
             Reason.NO_CARD,
-            f"{given.variable} gives {','.join(given.entries):.200}, and NVIDIA's driver shows none of them, only "
+            f"{given.variable} gives {given.words}, and NVIDIA's driver shows none of them, only "
             f"{shown}: check the variable, or name the cards with --gpus",
         )
     return found
@@ -118,13 +131,14 @@ def select(given: Given, cards: Sequence[Card], environ: Mapping[str, str]) -> l
 
 def _by_index(given: Given, cards: Sequence[Card], environ: Mapping[str, str]) -> list[tuple[Card, MigInstance | None]]:
     by_index = {card.index: card for card in cards}
-    if not all(index in by_index for index in given.indices) and len(given.indices) == len(cards):
+    is_of_machine = given.variable.startswith("SLURM_")
+    if is_of_machine and not all(index in by_index for index in given.indices) and len(given.indices) == len(cards):
         return [(card, None) for card in cards]  # a device cgroup shows these alone, and the driver counts them from 0
     is_by_bus = environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID" or find_engine(environ) is not None
     if not is_by_bus and len({card.name for card in cards}) > 1:
         raise ConfigurationError(
-            f"{given.variable} gives {','.join(given.entries):.200}, which CUDA counts from the fastest card, and this "
-            "machine has cards of several products: set CUDA_DEVICE_ORDER=PCI_BUS_ID, or give UUIDs"
+            f"{given.variable} gives {given.words}, which CUDA counts from the fastest card, and this machine "
+            "has cards of several products: set CUDA_DEVICE_ORDER=PCI_BUS_ID, or give UUIDs"
         )
     return [(by_index[index], None) for index in given.indices if index in by_index]
 
@@ -143,5 +157,5 @@ def _by_uuid(given: Given, cards: Sequence[Card]) -> list[tuple[Card, MigInstanc
 
 def _is_meant(entry: str, card: Card, part: MigInstance | None) -> bool:
     if entry.isdecimal():
-        return part is None and card.index == int(entry)
+        return part is None and _is_index(entry) and card.index == int(entry)
     return (part or card).uuid.startswith(entry)

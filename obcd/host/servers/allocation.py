@@ -6,6 +6,7 @@ SLURM_JOB_ID, SLURM_ARRAY_…, SLURM_JOB_END_TIME ─► Allocation("slurm-4711_
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +16,10 @@ from obcd.host.cards.given import ClusterEngine, find_engine
 
 #: Seconds to wait for Slurm's controller, which may be busy: without an answer the end is not known.
 SCONTROL_SECONDS = 10.0
+#: Most characters of a job's or task's number in a name.
+MAX_NUMBER = 32
+#: Most digits of a time in Unix seconds: a record with a later end counts nowhere.
+MAX_DIGITS = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,12 @@ def allocation_name(environ: Mapping[str, str]) -> str:
     array, task = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
     job = f"{array}_{task}" if array and task else environ["SLURM_JOB_ID"]
     is_step = environ.get("SLURM_STEP_ID", "").isdecimal() and environ.get("SLURM_STEP_NUM_TASKS", "1") != "1"
-    return f"slurm-{job}" + (f".{environ.get('SLURM_PROCID', '0')}" if is_step else "")
+    return f"slurm-{_plain(job)}" + (f".{_plain(environ.get('SLURM_PROCID', '0'))}" if is_step else "")
+
+
+def _plain(number: str) -> str:
+    """Return a number of Slurm as a part of a file's name, also if the environment has nonsense in its place."""
+    return re.sub(r"[^A-Za-z0-9_]", "-", number)[:MAX_NUMBER]
 
 
 def read_allocation(environ: Mapping[str, str], ask: Callable[[str], str] | None = None) -> Allocation | None:
@@ -55,7 +65,11 @@ def read_allocation(environ: Mapping[str, str], ask: Callable[[str], str] | None
     if not name:
         return None
     end = environ.get("SLURM_JOB_END_TIME", "")
-    until = float(end) if end.isdecimal() else _end_of((ask or _show_job)(environ["SLURM_JOB_ID"]))
+    until = (
+        float(end)
+        if end.isdecimal() and len(end) <= MAX_DIGITS
+        else _end_of((ask or _show_job)(environ["SLURM_JOB_ID"]))
+    )
     return Allocation(name=name, by=name.replace("-", " ", 1), until=until)
 
 

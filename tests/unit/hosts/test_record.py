@@ -78,6 +78,8 @@ def test_record_of_the_reference_is_read_and_further_keys_are_ignored() -> None:
         {"until": 1e300},
         {"seconds_left": -1e300},
         {"machine_id": 5},
+        {"cards": [{"uuid": "GPU-1", "memory_used_bytes": 10**400}]},
+        {"cards": [{"uuid": "GPU-1", "power_watts": -1e300}]},
         {"endpoints": [{"url": "http://10.0.0.11:11432"}] * 2},
         {"endpoints": [{"url": f"http://10.0.0.11:{port}"} for port in range(1, 66)]},
         {"endpoints": [{"url": "http://10.0.0.11:11432", "slots": 0}]},

@@ -112,14 +112,16 @@ def test_start_removes_what_earlier_hosts_left_and_nothing_else(folder: Path) ->
         os.utime(ended.path, (0, ended.path.stat().st_mtime - age))
     silent = Registration(folder, "silent")
     silent.write(HostState.SERVING)
-    (folder / ".torn.abc.tmp").write_text("{")
+    torn = f".torn.{'0a' * 16}.tmp"
+    (folder / torn).write_text("{")
+    (folder / ".editor.tmp").write_text("of another program")
     (folder / "notes.json").write_text("{")
-    for name in ("silent.json", ".torn.abc.tmp", "notes.json"):
+    for name in ("silent.json", torn, ".editor.tmp", "notes.json"):
         os.utime(folder / name, (0, 1e9))
 
     Registration(folder, "new").write(HostState.SERVING)
 
-    assert sorted(os.listdir(folder)) == ["fresh.json", "new.json", "notes.json", "silent.json"]
+    assert sorted(os.listdir(folder)) == [".editor.tmp", "fresh.json", "new.json", "notes.json", "silent.json"]
 
 
 @pytest.mark.parametrize("name", ["", ".gpu1", "a/b", "a b", "ä", "x" * 101, "a\n"])

@@ -172,6 +172,28 @@ def test_other_folder_without_the_records_is_noticed(folder: Folder) -> None:
     assert not Folder().roster.is_elsewhere(empty)
 
 
+def test_folder_made_anew_is_used_when_no_host_is_left(folder: Folder) -> None:
+    folder.write()
+    folder.scan()
+    folder.write(state=HostState.GONE)
+    folder.scan()
+
+    assert not folder.roster.is_elsewhere(Scan(place=(2, 2)))
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_record_that_a_cut_scan_did_not_show_before_may_be_old(folder: Folder, is_cut: bool) -> None:
+    folder.write()
+    for after in (2.0, 4.0):
+        folder.roster.observe(Scan(place=folder.place, is_cut=is_cut), folder.now + after)
+    folder.roster.observe(Scan(place=folder.place, found=dict(folder.records)), folder.now + 6.0)
+
+    assert bool(folder.roster.endpoints(folder.rules)) is not is_cut
+    folder.now += 6.0
+    folder.write()
+    assert folder.scan() == OPEN
+
+
 def test_draining_host_ends_and_a_host_that_is_gone_is_removed_at_once(folder: Folder) -> None:
     folder.write()
     folder.scan()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -202,6 +205,46 @@ def test_folder_filled_by_somebody_takes_no_place_from_records_that_counted(tmp_
     found = scanner.scan()
 
     assert (list(found.found), len(found.refused), found.is_cut) == (["zzz"], MOST_RECORDS - 1, True)
+
+
+def test_files_that_are_no_records_cut_the_scan_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("obcd.hosts.scan.MOST_ENTRIES", 5)
+    for number in range(5):
+        (tmp_path / f"{number}.txt").touch()
+    assert not scan(tmp_path).is_cut
+
+    (tmp_path / "5.txt").touch()
+    assert scan(tmp_path).is_cut
+
+
+def test_lease_on_a_file_that_never_counted_stops_no_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path)
+    leased = write(tmp_path, "leased")
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # the kernel tells the holder of the lease
+    with leased.open("r+") as file:
+        try:
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        except OSError as error:
+            pytest.skip(f"this file system has no leases: {error}")
+        found = scan(tmp_path)
+    signal.signal(signal.SIGIO, before)
+
+    assert (list(found.found), list(found.refused)) == (["gpu1"], ["leased"])
+
+
+def test_record_that_counted_and_cannot_be_read_is_a_fault_of_the_file_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path)
+    scanner = Scanner(tmp_path, frozenset((OWN,)))
+    scanner.scan()
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("obcd.hosts.scan.read_trusted", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        scanner.scan()
 
 
 def test_same_bytes_are_not_parsed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,17 @@ def test_without_a_coordinator_the_records_are_listed_without_ages(folder: Path,
     assert wording("no-coordinator-says-which-of-these") in said.err
 
 
+def test_records_are_listed_before_the_coordinator_has_read_them(folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    register(folder, "gpu1")
+    show(tmp_path)
+
+    run(["hosts"])
+
+    said = capsys.readouterr()
+    assert "gpu1" in said.out
+    assert hosts.UNREAD in said.out
+
+
 def test_folder_that_cannot_be_read_hides_no_host_of_the_coordinator(
     folder: Path, tmp_path: Path, capsys: Capture
 ) -> None:

@@ -70,6 +70,34 @@ def test_cards_that_the_driver_does_not_show_are_none() -> None:
         chosen({"CUDA_VISIBLE_DEVICES": "GPU-77"}, shown(2))
 
 
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        "9" * 5000,
+        "1-" + "9" * 5000,
+        "-".join("9" * 50),
+        "a\x1b[2J\nb",
+        "GPU-\u202e",
+        "7",
+        "7-5",
+        "\u0663\u0663",
+        "all",
+        "2,3",
+    ],
+)
+def test_nonsense_gives_no_card_and_reaches_no_terminal(nonsense: str) -> None:
+    """`7` and `2,3` too: CUDA counts from 0 what it can see, so a list of other cards is one of another machine."""
+    with pytest.raises(GpuError) as caught:
+        chosen({"CUDA_VISIBLE_DEVICES": nonsense}, shown(nonsense.count(",") + 1))
+    assert str(caught.value).isprintable()
+
+
+def test_long_list_costs_little() -> None:
+    text = ",".join(f"{first}-{first + 1024}" for first in range(2000))
+
+    assert len(read_given({"SLURM_JOB_GPUS": text}).entries) < 2100
+
+
 def test_indices_of_different_products_mean_something_only_by_bus_or_from_an_engine() -> None:
     cards = [*shown(1), Card(index=1, uuid="GPU-11", name="L4", memory_bytes=0)]
 

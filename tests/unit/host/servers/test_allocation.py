@@ -17,6 +17,8 @@ TASK = {"SLURM_JOB_ID": "4713", "SLURM_ARRAY_JOB_ID": "4711", "SLURM_ARRAY_TASK_
     [
         ({}, ""),
         ({"SLURM_JOB_ID": "4711"}, "slurm-4711"),
+        ({"SLURM_JOB_ID": "../../a\n\x1b[2J"}, "slurm-------a---2J"),
+        ({"SLURM_JOB_ID": "9" * 5000}, f"slurm-{'9' * 32}"),
         (TASK, "slurm-4711_2"),
         ({**TASK, "RAY_RAYLET_PID": "9"}, ""),
         ({"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3"}, "slurm-7.3"),
@@ -42,6 +44,12 @@ def test_the_end_is_in_the_environment_or_in_slurm_s_record() -> None:
 )
 def test_an_end_that_is_not_known_is_none(record: str) -> None:
     found = read_allocation(TASK, lambda _: record)
+    assert found is not None
+    assert found.until is None
+
+
+def test_an_end_that_no_record_can_hold_is_not_known() -> None:
+    found = read_allocation({**TASK, "SLURM_JOB_END_TIME": "9" * 400}, lambda _: "")
     assert found is not None
     assert found.until is None
 
