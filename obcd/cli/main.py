@@ -67,7 +67,7 @@ COMMANDS = {
     "host-watch": CommandPlace("obcd.cli.host.watch:host_watch", ""),
     "host-register": CommandPlace("obcd.cli.host.register:host_register", ""),
     "report": CommandPlace(
-        "obcd.cli.seeing.report:report", "write a report on a job, or on all jobs of some days, as one HTML file."
+        "obcd.cli.seeing.report:report", "write a report on a job, or on all jobs of some days, as HTML."
     ),
     "metrics": CommandPlace("obcd.cli.seeing.metrics:metrics", "print metrics for Prometheus or node_exporter."),
     "check": CommandPlace("obcd.cli.daemon.check:check", "check configuration, installation, [host] and endpoints."),

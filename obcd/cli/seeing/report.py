@@ -53,7 +53,7 @@ def report(
     job: str | None, since: str | None, output: str | None, overwrite: bool, as_json: bool, config: str | None,
     root: str | None,
 ) -> int:  # fmt: skip
-    """write a report on a job, or on all jobs of some days, as one HTML file."""
+    """write a report on a job, or on all jobs of some days, as HTML."""
     if output is None and not as_json:
         raise UsageError("name the file of the report: obcd report -o report.html, or use --json")
     if job is not None and since is not None:

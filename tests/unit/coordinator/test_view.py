@@ -52,7 +52,7 @@ ENDPOINT_KEYS = [
     "output_tokens",
 ]  # fmt: skip
 #: Keys that are left out where there is nothing to say.
-LEFT_OUT = ("window",)
+LEFT_OUT = ("window", "yields")
 OTHER_KEYS: dict[type[Document], list[str]] = {
     FurtherJobView: ["job", "profile", "name", "state"],
     EndpointView: [*ENDPOINT_KEYS, *LEFT_OUT],
