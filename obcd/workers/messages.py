@@ -68,7 +68,7 @@ class LookAround(NamedTuple):
     """Coordinator → worker: report which models the server has in memory; it may be used by others too."""
 
 
-class Seen(NamedTuple):
+class LookedAround(NamedTuple):
     """Worker → coordinator: the models in memory; None: the server does not say.
 
     Attributes:

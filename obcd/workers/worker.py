@@ -58,9 +58,9 @@ from obcd.workers.messages import (
     GroupCall,
     Grouped,
     LookAround,
+    LookedAround,
     Probed,
     ProbeNow,
-    Seen,
     Stepped,
     Uncached,
     Weighed,
@@ -201,13 +201,13 @@ class _Worker:
             while not self._probes.empty():  # one probe serves all requests for a probe so far
                 wanted.add(type(self._probes.get()))
 
-    def _look_around(self) -> Seen:
+    def _look_around(self) -> LookedAround:
         began = monotonic()
         try:
             models = ask_loaded(self._spec.url, self._spec.token)
         except ControlError:  # a probe finds out what that means
-            return Seen(None, monotonic() - began)
-        return Seen({canonical_model(item.name): item.expires_at for item in models}, monotonic() - began)
+            return LookedAround(None, monotonic() - began)
+        return LookedAround({canonical_model(item.name): item.expires_at for item in models}, monotonic() - began)
 
     def _try_to_probe(self) -> Probe:
         try:
@@ -216,7 +216,9 @@ class _Worker:
         except Exception as error:  # noqa: BLE001 - a thread that ends would leave the endpoint without probes
             return Probe(f"the worker failed while it probed it ({fault_text(error)})")
 
-    def _reply(self, message: Answered | Faulted | Grouped | Probed | Seen | Stepped | Uncached | Weighed) -> None:
+    def _reply(
+        self, message: Answered | Faulted | Grouped | Probed | LookedAround | Stepped | Uncached | Weighed
+    ) -> None:
         try:
             self._channel.send(message)
         except ClosedError:

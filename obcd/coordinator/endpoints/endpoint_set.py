@@ -40,9 +40,9 @@ from obcd.workers.messages import (
     Faulted,
     Grouped,
     LookAround,
+    LookedAround,
     Probed,
     ProbeNow,
-    Seen,
     Stepped,
     Uncached,
     Weighed,
@@ -491,7 +491,7 @@ class Endpoints:
                 figures.looked_at, figures.is_looking = now, True
                 self.pool.send(item.name, LookAround())
 
-    def _on_seen(self, name: str, seen: Seen, now: float) -> None:
+    def _on_seen(self, name: str, seen: LookedAround, now: float) -> None:
         self.figures[name].is_looking = False
         if seen.ends is not None:
             self.scheduler.on_models(name, seen.ends, now - seen.seconds, now)
@@ -546,7 +546,7 @@ class Endpoints:
                 found = self._on_faulted(event.endpoint, ticket, line, fault, now)
             case Probed(probe):
                 self._on_probed(event.endpoint, probe, now)
-            case Seen():
+            case LookedAround():
                 self._on_seen(event.endpoint, event.message, now)
             case Uncached(reason):
                 self._log_uncached(reason)

@@ -58,7 +58,7 @@ HARM_SHARE = 0.2
 NEWEST_PACE = 0.1
 
 
-class Sign(StrEnum):
+class SignOfUse(StrEnum):
     """What shows the requests of others, for people."""
 
     QUEUE = "requests of others take slots"
@@ -84,7 +84,7 @@ class Yielding:
     """
 
     target: int | None = None
-    sign: Sign | None = None
+    sign: SignOfUse | None = None
     _signed_at: float = -math.inf
     #: Since when it holds back, after `target` was None: what was sent before tells of that time.
     _since: float = -math.inf
@@ -143,7 +143,7 @@ class Yielding:
         else:
             self._crowded_at = now
         if span.load > LOAD_SECONDS and is_in_job and known_at is not None and sent_at >= known_at:
-            self._note(Sign.LOAD, sent_at + span.load, now)
+            self._note(SignOfUse.LOAD, sent_at + span.load, now)
         if span.work < 0:
             return
         excess = finder.excess(span.wait)
@@ -154,7 +154,7 @@ class Yielding:
             self._lone_pace = _mean(self._lone_pace, span)
             self._has_one_slot |= is_queued
             if is_queued:
-                self._note(Sign.QUEUE, sent_at + span.load + span.wait, now)
+                self._note(SignOfUse.QUEUE, sent_at + span.load + span.wait, now)
 
     def _on_full_answer(
         self, sent_at: float, held: int, span: Span, finder: SlotFinder, now: float, *, excess: float, is_queued: bool
@@ -166,7 +166,7 @@ class Yielding:
             self._full_pace = _mean(self._full_pace, span)
         self._waiting += NEWEST * (excess / max(1e-9, excess + span.work) - self._waiting)
         if is_queued or self._waiting > QUEUED_SHARE:
-            self._note(Sign.QUEUE, sent_at + span.load + span.wait, now)
+            self._note(SignOfUse.QUEUE, sent_at + span.load + span.wait, now)
 
     def on_change(self) -> None:
         """Record that the server does something else for us than answer: a fault, or another model."""
@@ -188,7 +188,7 @@ class Yielding:
             return
         moved = [model for model in ends if model in before.ends and ends[model] - before.ends[model] > SAME_SECONDS]
         if any(model != ours for model in moved) and (not ours or ours in ends):  # else ours may have another name
-            self._note(Sign.MODEL, now, now)
+            self._note(SignOfUse.MODEL, now, now)
         if ours in before.ends:
             self._judge(before.ends[ours], before.at, now)
 
@@ -205,7 +205,7 @@ class Yielding:
         if has_answered:
             is_same = self._is_usual(end - idle_at)
         if not is_same:
-            self._note(Sign.USE, asked_at, now)
+            self._note(SignOfUse.USE, asked_at, now)
 
     def _is_usual(self, difference: float) -> bool:
         """Return whether our own answer explains the end of the keep-alive time, and learn the usual difference."""
@@ -227,7 +227,7 @@ class Yielding:
         each = (self._full_pace - self._lone_pace) / (self._slots - 1)
         return each > HARM_SHARE * self._lone_pace
 
-    def _note(self, sign: Sign, at: float, now: float) -> None:
+    def _note(self, sign: SignOfUse, at: float, now: float) -> None:
         self._signed_at = max(self._signed_at, at, now - OLDEST_SIGN)
         self.sign, self._waiting = sign, 0.0
         self.look(now)
