@@ -148,12 +148,13 @@ def _jobs(view: View) -> RenderableType:
 
 def _deadline(job: JobView, by: str, now: float) -> str:
     """Return when a job is due, and when it is expected to end."""
+    label = f"{job.profile}/{job.name}" if job.profile else job.name
     try:
         due = describe_moment(seconds_of(by), now)
         ends = describe_moment(seconds_of(job.ends_at), now) if job.ends_at is not None else ""
     except (ValueError, TypeError):  # of another version
-        return f"{job.name}: due {by}"
-    return f"{job.name}: due {due}" + (f", expected to end at {ends}" if ends else "")
+        return f"{label}: due {by}"
+    return f"{label}: due {due}" + (f", expected to end at {ends}" if ends else "")
 
 
 def _prefix_cache(job: JobView) -> str:

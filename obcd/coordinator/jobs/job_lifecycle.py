@@ -31,7 +31,7 @@ from obcd.coordinator.view import FurtherJobView, JobState, JobView
 from obcd.core.endpoint.rates import Rate
 from obcd.core.forecasting.deadline_watch import DeadlineWatch
 from obcd.core.scheduling.backlog import Backlog
-from obcd.core.scheduling.fair_share import MOST_PRIORITY, Candidate, Rank, choose_next
+from obcd.core.scheduling.fair_share import FOREMOST, MOST_PRIORITY, Candidate, Rank, choose_next
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.control import JobControls
 from obcd.spool.intake.recovery import LoadedJob, Recovery
@@ -46,7 +46,7 @@ REMEMBERED, MOST_REPORTED = 20, 500
 #: The controls of a job that has none.
 NONE = JobControls()
 #: Those of a trial: its submitter waits for it.
-FRONT = JobControls(rank=Rank(among_own=MOST_PRIORITY))
+FRONT = JobControls(rank=Rank(among_own=FOREMOST))
 #: What becomes of results that cannot be published, and who says why.
 AGAIN = "obcd tries it again by itself; obcd check says more"
 AGAIN_AT_START = "obcd tries it again when the coordinator starts; obcd check says more"
@@ -184,7 +184,8 @@ class Jobs:
         old, self._waiting_views = self._waiting_views, {}
         for header in (*islice(self.accepted.values(), MOST_REPORTED), *self.quarantine.later):
             state, controls = self._idle_state(header.id), self.controls(header.id)
-            priority, trouble = controls.rank.among_own, controls.held or self.window_waits.get(header.id, "")
+            priority = min(controls.rank.among_own, MOST_PRIORITY)
+            trouble = controls.held or self.window_waits.get(header.id, "")
             view = old.get(header.id)
             if view is None or header.by or (view.state, view.priority, view.trouble) != (state, priority, trouble):
                 view = idle_view(header, state, trouble, priority, self.foreseen.get(header.id))
@@ -343,7 +344,8 @@ class Jobs:
             failures=dict(replay.failures),
             work_sizes=outcome.work_sizes,
         )
-        running.priority, running.deadline = self.controls(header.id).rank.among_own, self.foreseen.get(header.id)
+        running.priority = min(self.controls(header.id).rank.among_own, MOST_PRIORITY)
+        running.deadline = self.foreseen.get(header.id)
         if self.controls(header.id).canceller is not None:
             running.move(JobState.CANCELLED)
         elif self.is_paused(header.id):
@@ -370,7 +372,8 @@ class Jobs:
         self.revision += 1
         running = self.running.get(job)
         if running is not None:
-            running.backlog.rank, running.priority = self._rank_of(job), controls.rank.among_own
+            running.backlog.rank = self._rank_of(job)
+            running.priority = min(controls.rank.among_own, MOST_PRIORITY)
         if controls.rank != old.rank:
             rank = controls.rank.among_own
             extra = {"action": "job_priority", "job": job, "priority": rank}

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 #: The range of a priority.
 LEAST_PRIORITY, MOST_PRIORITY = -100, 100
+#: The place of a trial among the jobs of its submitter: before every job with a deadline in danger. The views of jobs
+#: show `MOST_PRIORITY` for it.
+FOREMOST = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -22,7 +22,7 @@ from obcd.coordinator.metering.counters import CounterSet
 from obcd.coordinator.metering.counters_file import CountersFile
 from obcd.coordinator.view import FurtherJobView, JobState
 from obcd.core.answer.counts import Counts
-from obcd.core.scheduling.fair_share import MOST_PRIORITY, Rank
+from obcd.core.scheduling.fair_share import FOREMOST, MOST_PRIORITY, Rank
 from obcd.core.scheduling.scheduler import Scheduler
 from obcd.spool.inbox.control import JobControls
 from obcd.spool.intake.recovery import LoadedJob, Recovery
@@ -228,7 +228,8 @@ def test_trial_comes_before_the_other_jobs_of_its_submitter_though_all_places_ar
     bench.jobs.activate(1, 0.0)
     bench.load_all()
 
-    assert bench.jobs.running["j2"].backlog.rank == Rank(0, MOST_PRIORITY)
+    assert bench.jobs.running["j2"].backlog.rank == Rank(0, FOREMOST)
+    assert {view.job: view.priority for view in bench.jobs.views(0.0, "")}["j2"] == MOST_PRIORITY
 
 
 def test_control_of_a_job_that_is_gone_is_passed_over(bench: Bench) -> None:
