@@ -115,7 +115,8 @@ class JobStatus:
     """The state of a job.
 
     Attributes:
-        state: `WAITING` (in the inbox, or being accepted), `PUBLISHED`, `REJECTED`, or a state that `obcd status`
+        state: `WAITING` (in the inbox, or being accepted), `PUBLISHED`, `REJECTED`, `REMOVED` (published before, and
+            its result is not in the outbox any more), or a state that `obcd status`
             shows: `ACCEPTED`, `RUNNING`, `PAUSED`, `CANCELLED`, `COMPLETE`, `QUARANTINED`.
         done, total, failed: Numbers of rows: with a result, all, and without an answer. 0 while they are not known.
         tokens_per_second: The present rate.
@@ -136,11 +137,11 @@ class JobStatus:
     @property
     def is_finished(self) -> bool:
         """Whether there is nothing left to wait for."""
-        return self.state in (PUBLISHED, REJECTED)
+        return self.state in (PUBLISHED, REJECTED, REMOVED)
 
 
 #: States of a job that no coordinator has any more, or not yet.
-WAITING, PUBLISHED, REJECTED = "WAITING", "PUBLISHED", "REJECTED"
+WAITING, PUBLISHED, REJECTED, REMOVED = "WAITING", "PUBLISHED", "REJECTED", "REMOVED"
 
 
 def parsed_value(answer: Answer) -> object:
