@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +20,8 @@ from obcd.client.records import (
     JobAnswer,
     JobFailure,
     JobStatus,
-    ObcdWarning,
     parsed_value,
+    warn,
 )
 from obcd.client.tables.answer_shape import AnswerShape
 from obcd.client.tables.answer_table import answer_columns
@@ -314,7 +313,7 @@ class Job:
     def _warn_of_silence(self) -> None:
         root = printable(str(self.place.layout.root))
         text = f"no coordinator is seen on {root}: '{printable(self.key)}' waits for one ({START})"
-        warnings.warn(text, ObcdWarning, stacklevel=3)
+        warn(text)
 
     def _not_yet(self, view: JobView | None) -> str:
         name = f"'{printable(self.key)}'"

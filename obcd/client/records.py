@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,14 @@ from obcd.text_files import LeftOut
 
 class ObcdWarning(ObcdError, UserWarning):
     """Something that a person should know; nothing is lost."""
+
+
+def warn(text: str) -> None:
+    """Warn at the line of the user's program that called obcd, however many calls lie between."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("obcd."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, ObcdWarning, stacklevel=level)
 
 
 #: The class of a failure whose line in the outbox is damaged.

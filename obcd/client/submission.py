@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Unpack, cast
 
 from obcd.client.jobs import Job
 from obcd.client.place import DropPlace, SpoolPlace
-from obcd.client.records import ObcdWarning
+from obcd.client.records import warn
 from obcd.client.tables.answer_shape import AnswerShape
 from obcd.client.tables.frames import each_row, library_of
 from obcd.client.tables.rows import LineWriter, Wish
@@ -301,7 +300,7 @@ def warn_of_rows(prepared: PreparedRows, submitted: Submitted) -> None:
         line, why = submitted.bad_lines[0]
         remark = f"{plural(submitted.bad, 'row')} will fail; row {line}: {why}"
     if remark:
-        warnings.warn(remark, ObcdWarning, stacklevel=3)
+        warn(remark)
 
 
 def index_of(rows: object) -> Any:

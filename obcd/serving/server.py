@@ -83,6 +83,8 @@ def _patient_protocol(h11_impl: Any) -> Any:
     class PatientProtocol(h11_impl.H11Protocol):  # type: ignore[misc]
         """Ends a connection whose request is not complete in time."""
 
+        timeout_keep_alive_task: Any
+
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             self._limit = self.loop.call_later(SILENT_SECONDS, self._end_without_request)
