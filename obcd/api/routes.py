@@ -26,7 +26,6 @@ from obcd.api.forms.refusals import SERVER, ApiError, invalid, missing, too_larg
 from obcd.api.forms.upload_form import UploadForm
 from obcd.api.token_file import ApiUser, TokenFile
 from obcd.api.uploads import Uploads
-from obcd.clock import monotonic
 from obcd.errors import ObcdError
 from obcd.logs.setup import fault_text
 
@@ -300,11 +299,10 @@ async def _body(request: Request) -> bytes:
 
 async def _linger(request: Request) -> None:
     """Read the rest of a body, for a while: its sender sees the reply only when it has sent all of it."""
-    until = monotonic() + LINGER_SECONDS
-    with contextlib.suppress(ApiError, ClientDisconnect):
-        async for _ in _blocks(request):
-            if monotonic() >= until:
-                return
+    with contextlib.suppress(ApiError, ClientDisconnect, TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):  # also for a sender that is silent
+            async for _ in _blocks(request):
+                pass
 
 
 def _expiry(fields: dict[str, str]) -> float | None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from obcd.client.batching import batch
 from obcd.client.jobs import Job
-from obcd.client.records import JobAnswer, JobFailure, ObcdWarning
+from obcd.client.records import JobAnswer, JobFailure, warn
 from obcd.client.submission import submit
 from obcd.client.tables.answer_table import cell_of, value_columns
 from obcd.client.tables.frames import library_of, to_column, to_frame
@@ -92,11 +91,9 @@ def _answers(job: Job, rows: Any, *, daemon: bool) -> Any:
             if daemon
             else "obcd.batch(…)"
         )
-        warnings.warn(
+        warn(
             f"{failures} of {plural(len(cells), 'row')} failed and have missing values ({first}): {find}.failures() "
-            "lists them",
-            ObcdWarning,
-            stacklevel=3,
+            "lists them"
         )
     columns = dict(value_columns(cells, shape, "response"))
     if not library:

@@ -100,10 +100,16 @@ def batch(  # noqa: PLR0913 - the options of a request, by name
         job = Job(key=key or prepared.key, profile="", place=place, shape=shape, index=index_of(rows))
         source = folder / ".obcd" / "rows" / name
         _check_key(job, prepared, source)
+        was_there = source.exists()
         if place.find_published() is None:
             _keep(prepared, source)
     if source.exists():
-        _run(job, source, folder, profile, config, progress)
+        try:
+            _run(job, source, folder, profile, config, progress)
+        except InputError:
+            if not was_there:  # it never became a job: the key is free for rows that are in order
+                source.unlink(missing_ok=True)
+            raise
         if place.find_published() is not None:
             source.unlink(missing_ok=True)
     return job

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +15,13 @@ from obcd.client.place import DropPlace, SpoolPlace
 from obcd.client.records import (
     PUBLISHED,
     REJECTED,
+    REMOVED,
     WAITING,
     JobAnswer,
     JobFailure,
     JobStatus,
-    ObcdWarning,
     parsed_value,
+    warn,
 )
 from obcd.client.tables.answer_shape import AnswerShape
 from obcd.client.tables.answer_table import answer_columns
@@ -39,7 +39,7 @@ from obcd.results.reading.with_retries import Retries, read_whole
 from obcd.spool.folders.status_file import is_running
 from obcd.spool.inbox.arrivals import Key
 from obcd.spool.inbox.control import ControlVerb
-from obcd.spool.submit.by_content import note_published
+from obcd.spool.submit.by_content import note_published, was_published
 from obcd.spool.submit.dropping import Target
 from obcd.spool.submit.exactly_once import find_state_folder
 from obcd.text import printable
@@ -90,7 +90,8 @@ class Job:
         """The state of the job now."""
         found = self.place.find_published()
         if found is None:
-            return _running_status(self._view())
+            view = self._view()
+            return JobStatus(state=REMOVED) if view is None and self._is_removed() else _running_status(view)
         folder, manifest = found
         if "rejected" in manifest:
             return JobStatus(state=REJECTED, why=str(manifest["rejected"]), folder=folder)
@@ -106,8 +107,14 @@ class Job:
         Raises:
             NotFinished: If it is not published yet.
             JobRejected: If it never became a job.
+            ResultRemoved: If it was removed from the outbox.
         """
         status = self.status
+        if status.state == REMOVED:
+            raise ResultRemoved(
+                f"the result of '{printable(self.key)}' was removed from {printable(str(self.place.layout.outbox))}: "
+                "submit it with again=True to send the requests again"
+            )
         if status.folder is None:
             at = f" ({status.done} of {status.total} rows)" if status.total else ""
             raise NotFinished(f"'{printable(self.key)}' is not finished yet{at}: job.wait() waits for it")
@@ -139,6 +146,8 @@ class Job:
         with find_progress_view(self.key, 0, wanted=progress) as shown:
             while self.place.find_published() is None:
                 view = self._view()
+                if view is None and self._is_removed():
+                    break
                 now = monotonic()
                 unseen = now if view is not None or not self._is_missing() else unseen
                 if now - unseen > NO_SIGN_SECONDS:
@@ -272,6 +281,17 @@ class Job:
         place = self.place
         return find_job(place.layout, place.drop_id, place.name, place.profile)
 
+    def _is_removed(self) -> bool:
+        """Return whether the result was there once, and is not any more."""
+        place = self.place
+        if self.spool is None or not place.drop_id:
+            return False
+        target = Target(place.layout.inbox / self.profile / place.name, self.profile)
+        with contextlib.suppress(InputError):
+            is_recorded = was_published(place.layout, target, find_state_folder(), place.drop_id)
+            return is_recorded and place.find_published() is None  # it may have been published since the last look
+        return False
+
     def _is_missing(self) -> bool:
         """Return whether a ready coordinator has no sign of the drop; whatever cannot be seen counts as a sign."""
         layout = self.place.layout
@@ -293,7 +313,7 @@ class Job:
     def _warn_of_silence(self) -> None:
         root = printable(str(self.place.layout.root))
         text = f"no coordinator is seen on {root}: '{printable(self.key)}' waits for one ({START})"
-        warnings.warn(text, ObcdWarning, stacklevel=3)
+        warn(text)
 
     def _not_yet(self, view: JobView | None) -> str:
         name = f"'{printable(self.key)}'"

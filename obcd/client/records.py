@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,14 @@ from obcd.text_files import LeftOut
 
 class ObcdWarning(ObcdError, UserWarning):
     """Something that a person should know; nothing is lost."""
+
+
+def warn(text: str) -> None:
+    """Warn at the line of the user's program that called obcd, however many calls lie between."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("obcd."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, ObcdWarning, stacklevel=level)
 
 
 #: The class of a failure whose line in the outbox is damaged.
@@ -115,7 +125,8 @@ class JobStatus:
     """The state of a job.
 
     Attributes:
-        state: `WAITING` (in the inbox, or being accepted), `PUBLISHED`, `REJECTED`, or a state that `obcd status`
+        state: `WAITING` (in the inbox, or being accepted), `PUBLISHED`, `REJECTED`, `REMOVED` (published before, and
+            its result is not in the outbox any more), or a state that `obcd status`
             shows: `ACCEPTED`, `RUNNING`, `PAUSED`, `CANCELLED`, `COMPLETE`, `QUARANTINED`.
         done, total, failed: Numbers of rows: with a result, all, and without an answer. 0 while they are not known.
         tokens_per_second: The present rate.
@@ -136,11 +147,11 @@ class JobStatus:
     @property
     def is_finished(self) -> bool:
         """Whether there is nothing left to wait for."""
-        return self.state in (PUBLISHED, REJECTED)
+        return self.state in (PUBLISHED, REJECTED, REMOVED)
 
 
 #: States of a job that no coordinator has any more, or not yet.
-WAITING, PUBLISHED, REJECTED = "WAITING", "PUBLISHED", "REJECTED"
+WAITING, PUBLISHED, REJECTED, REMOVED = "WAITING", "PUBLISHED", "REJECTED", "REMOVED"
 
 
 def parsed_value(answer: Answer) -> object:

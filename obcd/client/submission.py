@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Unpack, cast
 
 from obcd.client.jobs import Job
 from obcd.client.place import DropPlace, SpoolPlace
-from obcd.client.records import ObcdWarning
+from obcd.client.records import warn
 from obcd.client.tables.answer_shape import AnswerShape
 from obcd.client.tables.frames import each_row, library_of
 from obcd.client.tables.rows import LineWriter, Wish
@@ -219,6 +218,10 @@ def prepare(rows: Any, wish: Wish, reading: Reading) -> Iterator[PreparedRows]:
                 hashed.update(line)
             if not writer.rows:
                 raise InputError("there is no row, so nothing was submitted")
+            if writer.unfilled == writer.rows:
+                raise InputError(
+                    f"no row can fill the template, so nothing was submitted; row 1: {writer.reasons[0][1]}"
+                )
             file.seek(0)
             sha256 = hashed.hexdigest()
             label = "the rows" if not isinstance(rows, Path) else str(rows)
@@ -246,7 +249,12 @@ def _temporary_folder() -> str | None:
 
 def _remark(writer: LineWriter) -> str:
     if not writer.unfilled:
-        return ""
+        name = writer.wish.id_field
+        return (
+            ""
+            if writer.has_ids or name == ID_FIELD
+            else f"no row has the field `{printable(name)}`, which id_field= names: the number of each row is its id"
+        )
     row, why = writer.reasons[0]
     return f"{plural(writer.unfilled, 'row')} of {writer.rows} cannot fill the template and will fail; row {row}: {why}"
 
@@ -257,6 +265,8 @@ def name_of(key: str, prepared: PreparedRows) -> str:
     Raises:
         UsageError: If the key cannot be part of one.
     """
+    if not isinstance(key, str):
+        raise UsageError(f"key: a value of the type {printable(type(key).__qualname__)} is no key: give a text")
     name = key if form_of(key) is not None else key + prepared.ending
     try:
         return drop_name(name)
@@ -290,7 +300,7 @@ def warn_of_rows(prepared: PreparedRows, submitted: Submitted) -> None:
         line, why = submitted.bad_lines[0]
         remark = f"{plural(submitted.bad, 'row')} will fail; row {line}: {why}"
     if remark:
-        warnings.warn(remark, ObcdWarning, stacklevel=3)
+        warn(remark)
 
 
 def index_of(rows: object) -> Any:

@@ -44,7 +44,7 @@ def serve(application: Application, sockets: list[socket.socket]) -> None:
         UsageError: If uvicorn is not installed.
     """
     uvicorn, h11 = need_web("uvicorn", "uvicorn.protocols.http.h11_impl")
-    protocol = _patient_protocol(h11.H11Protocol)
+    protocol = _patient_protocol(h11)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     config = uvicorn.Config(
         application,
@@ -73,11 +73,17 @@ def _end(number: int, frame: FrameType | None) -> None:
     raise SystemExit(ExitCode.DONE)
 
 
-def _patient_protocol(base: Any) -> Any:
-    """Return uvicorn's protocol with a limit for the first request too: it waits without one."""
+def _patient_protocol(h11_impl: Any) -> Any:
+    """Return uvicorn's protocol with a limit for heads that do not become complete: it waits for them without one.
 
-    class PatientProtocol(base):  # type: ignore[misc]
+    Args:
+        h11_impl: The module with uvicorn's protocol.
+    """
+
+    class PatientProtocol(h11_impl.H11Protocol):  # type: ignore[misc]
         """Ends a connection whose request is not complete in time."""
+
+        timeout_keep_alive_task: Any
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -86,6 +92,19 @@ def _patient_protocol(base: Any) -> Any:
         def _end_without_request(self) -> None:
             if self.cycle is None and not self.transport.is_closing():
                 self.transport.close()
+
+        def data_received(self, data: bytes) -> None:
+            cycle, waiting = self.cycle, self.timeout_keep_alive_task
+            self.timeout_keep_alive_task = None  # uvicorn would end the limit at the first byte of the next request
+            super().data_received(data)
+            if waiting is None or self.transport.is_closing():
+                return
+            if self.conn.their_state is h11_impl.h11.IDLE:
+                self.timeout_keep_alive_task = waiting
+                return
+            waiting.cancel()
+            if self.cycle is cycle:  # more of a body whose reply is sent already
+                self.timeout_keep_alive_task = self.loop.call_later(SILENT_SECONDS, self.timeout_keep_alive_handler)
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._limit.cancel()

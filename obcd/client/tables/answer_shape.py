@@ -68,7 +68,8 @@ class AnswerShape:
         try:
             return check_format(value)
         except LineError as error:
-            raise UsageError(f"schema: {str(error).removeprefix('`format` ')}") from None
+            hint = "; for a file give its pathlib.Path" if isinstance(value, str) else ""
+            raise UsageError(f"schema: {str(error).removeprefix('`format` ')}{hint}") from None
 
     def value_of(self, parsed: object) -> object:
         """Return the value of an answer: the object of the class, or the JSON value itself.

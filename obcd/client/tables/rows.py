@@ -93,12 +93,14 @@ class LineWriter:
     Attributes:
         unfilled: The number of rows without a prompt.
         reasons: `[(row, reason)]` of the first of them; rows are counted from 1.
+        has_ids: Whether a row has the field of the id.
     """
 
     wish: Wish
     rows: int = 0
     unfilled: int = 0
     reasons: list[tuple[int, str]] = field(default_factory=list)
+    has_ids: bool = False
     _tail: bytes = field(init=False)
     _chosen: dict[tuple[object, ...], list[str]] = field(init=False, default_factory=dict)
 
@@ -141,6 +143,7 @@ class LineWriter:
         if self.rows == 1 and (missing := [name for name in wish.keep if name not in row]):
             raise ValueError(f"it has no field `{printable(missing[0])}`, which keep= names")
         own = row.get(wish.id_field)
+        self.has_ids = self.has_ids or wish.id_field in row
         document: dict[str, object] = {} if is_blank(own) else {"id": own}
         try:
             document["prompt"] = fill(wish.template or "", row)

@@ -121,6 +121,16 @@ def note_published(layout: Layout, target: Target, state: Path, drop_id: str, fo
                 record.published(folder)
 
 
+def was_published(layout: Layout, target: Target, state: Path, drop_id: str) -> bool:
+    """Return whether the record says that the result of a drop was seen; False if it cannot be read now."""
+    with contextlib.suppress(InputError, AlreadyRunningError):
+        path = record_path(state, layout.inbox, target)
+        if path.exists():
+            with DropRecord(path, target.path.parent, patience_seconds=0.0) as record:
+                return record.settle() and record.drop_id == drop_id and record.was_published
+    return False
+
+
 def find_recorded(layout: Layout, target: Target, state: Path) -> KnownDrop | None:
     """Return the drop of a name that this user made or that can be seen; None if there is none.
 

@@ -12,6 +12,7 @@ import pytest
 from obcd.api import routes
 from obcd.api.routes import ApiParts, make_application
 from obcd.api.token_file import TokenFile, make_token, write_entries
+from obcd.clock import monotonic
 from tests.unit.api.api_spool import ANN, LIMITS, ApiSpool, lines
 from tests.unit.api.asgi import FORM, Caller, form_of
 from tests.unit.spool.spools import finish
@@ -167,6 +168,17 @@ def test_client_that_stops_in_the_middle_leaves_nothing(
 
     assert reply.status == (408 if stops == "silent" else 499)
     assert list((spool.layout.root / "api" / "incoming").iterdir()) == []
+
+
+def test_refused_client_that_is_silent_does_not_hold_its_connection(
+    callers: list[Caller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "LINGER_SECONDS", 0.05)
+    monkeypatch.setattr(routes, "SILENT_SECONDS", 5.0)
+    begun = monotonic()
+
+    assert callers[-1]("POST", "/v1/files", b"", FORM, stops="silent").status == 401
+    assert monotonic() - begun < 4.0
 
 
 @pytest.mark.parametrize(

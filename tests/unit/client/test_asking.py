@@ -48,6 +48,13 @@ def test_row_without_an_answer_is_missing_and_the_warning_says_how_to_find_it(da
     assert (failure.row, failure.kind, failure.message) == (1, "server_error", "it broke")
 
 
+def test_warnings_name_the_line_of_the_user() -> None:
+    with pytest.warns(obcd.ObcdWarning) as warned:
+        obcd.ask([{"note": "a"}, {"note": None}], "{note}!")
+
+    assert [item.filename for item in warned] == [__file__, __file__]
+
+
 def test_damaged_outbox_shifts_no_answer(daemon: StandInDaemon) -> None:
     obcd.ask(["a", "b", "c"], key="letters")
     file = daemon.layout.outbox / "letters" / "responses.jsonl"

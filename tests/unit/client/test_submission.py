@@ -7,6 +7,7 @@ import hashlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,6 +92,20 @@ def test_result_that_was_seen_and_is_missing_is_sent_again_only_on_request(daemo
     assert daemon.accept() == []
 
 
+def test_job_whose_result_was_removed_says_so_wherever_it_is_asked(daemon: StandInDaemon) -> None:
+    (folder,) = (submit(), daemon.work())[1]
+    submit().wait()
+    shutil.rmtree(folder)
+    job = obcd.attach("visits")
+
+    assert (job.status.state, job.status.is_finished) == ("REMOVED", True)
+    for ask in (job.wait, job.failures, job.to_pandas):
+        with pytest.raises(ResultRemoved):
+            ask()
+
+    assert submit(again=True).status.state == "WAITING"
+
+
 def test_rejected_rows_say_why_and_are_submitted_again_only_on_request(daemon: StandInDaemon) -> None:
     job = submit()
     file = daemon.layout.inbox / "visits.jsonl"
@@ -130,6 +145,19 @@ def test_attach_finds_a_job_by_its_key_alone(daemon: StandInDaemon) -> None:
         obcd.attach("other")
 
 
+def test_template_that_no_row_can_fill_is_refused_with_the_reason(daemon: StandInDaemon) -> None:
+    with pytest.raises(InputError, match=r"row 1.*`nope`"):
+        obcd.submit(ROWS, "Summarise: {nope}", key="visits")
+
+    submit()  # the key is free
+    assert len(daemon.work()) == 1
+
+
+def test_misspelt_field_of_the_id_is_named(daemon: StandInDaemon) -> None:
+    with pytest.warns(obcd.ObcdWarning, match="`nrm`"):
+        obcd.submit(ROWS, "Summarise: {note}", id_field="nrm")
+
+
 def test_rows_that_cannot_fill_the_template_fail_alone_and_are_named(daemon: StandInDaemon) -> None:
     with pytest.warns(obcd.ObcdWarning, match="1 row of 3.*row 2.*note"):
         job = obcd.submit([{"note": "a"}, {"note": None}, {"note": "c"}], "Summarise: {note}")
@@ -162,8 +190,8 @@ def test_wait_without_any_coordinator_says_so_once(daemon: StandInDaemon, monkey
     assert len(warned) == 1
 
 
-@pytest.mark.parametrize("key", ["a/b", ".hidden", "x" * 300, "a\nb"])
-def test_key_that_cannot_be_a_name_is_refused(daemon: StandInDaemon, key: str) -> None:
+@pytest.mark.parametrize("key", ["a/b", ".hidden", "x" * 300, "a\nb", 5])
+def test_key_that_cannot_be_a_name_is_refused(daemon: StandInDaemon, key: Any) -> None:
     with pytest.raises(UsageError, match="key"):
         obcd.submit(["a"], key=key)
 
