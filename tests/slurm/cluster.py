@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -280,8 +280,11 @@ def _init_of(pid: int) -> int | None:
         chain = psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess as error:
         raise AssertionError("the machine ended at once") from error
-    sleeping = [item for item in chain if item.name() == "sleep"]
-    return int(sleeping[0].ppid()) if sleeping else None
+    for item in chain:
+        with suppress(psutil.NoSuchProcess):  # programs come and go while it boots
+            if item.name() == "sleep":
+                return int(item.ppid())
+    return None
 
 
 def _script(path: Path, text: str) -> None:
