@@ -29,7 +29,8 @@ KEYS = ("name", "drop_id", "parent", "counts", "tokens", "times")
 
 
 def note_publication(layout: Layout, manifest: Mapping[str, Any], folder: Path, target: Path) -> None:
-    """Write the event of a job that is published next; safe to repeat after a crash. Rejected drops make none.
+    """Write the event of a job that is published next; safe to repeat after a crash. Rejected drops and trials
+    (`obcd try`) make none.
 
     Answers are worth more than a notification: an event that cannot be written stops a publication only where the disk
     is full, and so the publication is repeated anyway.
@@ -40,7 +41,7 @@ def note_publication(layout: Layout, manifest: Mapping[str, Any], folder: Path, 
     Raises:
         OSError: If the disk is full.
     """
-    if not folder_of(layout.root).is_dir() or "rejected" in manifest or "repeats" in manifest:
+    if not folder_of(layout.root).is_dir() or {"rejected", "repeats", "trial"} & manifest.keys():
         return
     try:
         write_event(layout.root, _event(manifest, folder, target))

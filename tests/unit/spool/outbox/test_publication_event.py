@@ -14,6 +14,7 @@ from obcd.spool.folders import disk
 from obcd.spool.folders.event_files import find_events, folder_of, open_folder, read_event
 from obcd.spool.folders.layout import Layout
 from obcd.spool.outbox.publication import publish
+from obcd.spool.outbox.publication_event import note_publication
 from obcd.spool.outbox.rejected import publish_rejected
 from tests.unit.spool.spools import (
     THREE,
@@ -53,6 +54,18 @@ def test_a_job_without_failures_is_published(noted: Layout) -> None:
     assert all(event.facts[key] == manifest[key] for key in ("counts", "tokens", "times", "submitter", "name"))
     assert event.uid == manifest["submitter"]["uid"]
     assert "failures_by_class" not in event.facts
+
+
+def test_trial_makes_no_event(layout: Layout) -> None:
+    folder = finish(layout, accept_bytes(layout, THREE))
+    open_folder(layout.root)
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+
+    note_publication(layout, manifest | {"trial": "keep"}, folder, folder)
+    assert list(find_events(layout.root)) == []
+
+    note_publication(layout, manifest, folder, folder)
+    assert the_event(layout).job == "job1"
 
 
 def test_failures_are_counted_by_class_and_not_quoted(noted: Layout) -> None:
