@@ -73,7 +73,7 @@ def title(seen: SeenStatus) -> str:
 
 
 def _state(seen: SeenStatus) -> Markup:
-    """Return the state of the coordinator, and since when it is not running."""
+    """Return the state of the coordinator, and when it stopped."""
     sign = _sign(seen)
     if seen.condition is StatusCondition.LIVE and seen.view is not None:
         return join([show(sign), faint(f"obcd {seen.view.version}")])

@@ -23,7 +23,7 @@ MOST_NAMED = 100
 class Alarms:
     """Finds the events. Main thread only; `now` is in monotonic seconds, `at` in Unix seconds."""
 
-    #: {endpoint or host that does not serve: since when}
+    #: {endpoint or host that does not serve: when that began}
     _lost: dict[str, float] = field(default_factory=dict)
     #: Those of them that an event has named.
     _named: set[str] = field(default_factory=set)

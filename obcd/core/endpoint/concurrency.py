@@ -156,7 +156,7 @@ class SlotFinder:
 
     @property
     def found_at(self) -> float:
-        """Since when the number of slots is known: no request of that time waits for the search. Infinite: not yet."""
+        """When the number of slots became known: no later request waits for the search. Infinite: it is not known."""
         return self._found_at if self._phase is _Phase.ROUNDS else math.inf
 
     def excess(self, wait: float) -> float:

@@ -86,7 +86,7 @@ class Yielding:
     target: int | None = None
     sign: SignOfUse | None = None
     _signed_at: float = -math.inf
-    #: Since when it holds back, after `target` was None: what was sent before tells of that time.
+    #: When it began to hold back, after `target` was None; what was sent before belongs to the time before.
     _since: float = -math.inf
     #: When it became free of our requests, because of an answer; and when it answered last.
     _idle: deque[float] = field(default_factory=lambda: deque(maxlen=64))
