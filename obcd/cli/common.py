@@ -28,6 +28,9 @@ __all__ = ["find_view", "is_running", "read_status", "shown_path"]
 #: The commands that start a coordinator, by hand and as a unit.
 START = "obcd up, or systemctl start obcd-coordinator"
 
+#: How soon a blocked read is interrupted for a signal that just missed it.
+LOOK_AT_SIGNALS_SECONDS = 1.0
+
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
@@ -125,9 +128,15 @@ def ending_cleanly() -> Iterator[None]:
     numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
     for number in numbers:  # not those that nohup(1) makes this process ignore
         signal.signal(number, end)
+    # A signal that arrives after Python's last look at signals and before read(2) blocks would wait for the read's end,
+    # which for standard input may never come: a timer interrupts the read, and Python looks again.
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, LOOK_AT_SIGNALS_SECONDS, LOOK_AT_SIGNALS_SECONDS)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
         for number in numbers:
             signal.signal(number, signal.SIG_DFL)
         if caught:
