@@ -10,9 +10,9 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo unit golden coverage test test-engines test-web real lint bench soak clean
 help:
 	@echo "make demo    install, then run an example job with real inference on this machine's CPU"
-	@echo "make unit    install, then run the unit and property tests (a minute and a half)"
+	@echo "make unit    install, then run the unit and property tests (a minute)"
 	@echo "make coverage  the same with a report of the branches that they take; fails below the floor"
-	@echo "make test    install, then run the tests except engines, soak and bench (six minutes on two cores)"
+	@echo "make test    install, then run the tests except engines, soak and bench (five minutes on two cores)"
 	@echo "make test-engines  install a CPU inference engine and Ray, then run the tests of the demo, of real inference, on Slurm and on Ray (fifteen minutes)"
 	@echo "make test-web  install what reads and shows obcd from outside, then run the tests of page, metrics, API and client with it (three minutes)"
 	@echo "make real OLLAMA=/path/to/ollama  hold obcd to your own Ollama, of any version, and print what differs (ten minutes)"
@@ -78,7 +78,7 @@ demo: $(VENV)/engine.stamp
 	@exec $(BIN)/python -m obcd demo
 
 unit: $(VENV)/test.stamp
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/unit tests/property $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -q -n 4 --dist worksteal tests/unit tests/property $(PYTEST_ARGS)
 
 golden: $(VENV)/test.stamp
 	@$(BIN)/python -m pytest -q tests/golden $(PYTEST_ARGS)

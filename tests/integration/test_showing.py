@@ -78,6 +78,7 @@ def test_few_lines_are_tried_and_leave_nothing_behind(cluster: Cluster) -> None:
     file = cluster.folder / "notes.jsonl"
     file.write_bytes(prompt_lines(prompts(100)))
     options = ("--config", coordinator.config, "--root", coordinator.root)
+    wait_until(lambda: [item["state"] for item in coordinator.status()["endpoints"]] == ["UP"])
 
     done = run_here(coordinator.environment, "try", file, "-n", 3, "--json", *options)
 

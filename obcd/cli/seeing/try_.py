@@ -239,15 +239,18 @@ def _remove(folder: Path, drop_id: str) -> None:
 
 
 def _estimate(trial: _Trial, tried: list[TriedLine], watts: float | None) -> Estimate | None:
-    if trial.before is None:
-        return None
+    """Return the forecast by the state before the trial; by the present one if no endpoint was up then."""
     measured = None
     with contextlib.suppress(OSError):
         measured = joules_per_token(read_history(trial.layout.root, wall() - HISTORY_SECONDS))
-    return estimate(
-        tried, trial.sample.lengths, trial.before, uid=os.geteuid(), at=wall(), profile=trial.submitted.profile,
-        energy=Energy(measured, watts),
-    )  # fmt: skip
+    for view in filter(None, (trial.before, find_view(trial.layout))):
+        found = estimate(
+            tried, trial.sample.lengths, view, uid=os.geteuid(), at=wall(), profile=trial.submitted.profile,
+            energy=Energy(measured, watts),
+        )  # fmt: skip
+        if found is not None:
+            return found
+    return None
 
 
 # --- what is printed -------------------------------------------------------------------------------------------------
