@@ -208,7 +208,7 @@ def _wait(trial: _Trial, timeout: float) -> tuple[Path, float | None]:
             return folder, most
         now = monotonic()
         if now >= deadline:
-            raise TimedOutError(f"{submitted.name} is not answered yet{f': {said}' if said else ''}; it is cancelled")
+            raise TimedOutError(_not_yet(submitted.name, timeout, said, is_coordinated=is_running(layout)))
         if now >= look_at:
             look_at = now + VIEW_SECONDS
             view = find_view(layout)
@@ -219,6 +219,14 @@ def _wait(trial: _Trial, timeout: float) -> tuple[Path, float | None]:
                 say(trouble)
             said = trouble
         time.sleep(LOOK_SECONDS)
+
+
+def _not_yet(name: str, timeout: float, why: str, *, is_coordinated: bool) -> str:
+    """Return why the answers are missing when the time is over, and what to do."""
+    text = f"{printable(name)} was not answered within {duration(timeout)}, and is cancelled"
+    if not is_coordinated:
+        return f"{text}: no coordinator runs: {START}"
+    return f"{text}{f': {why}' if why else ''}; see obcd status, or give it more time with --timeout SECONDS"
 
 
 def _trouble(trial: _Trial) -> str:
