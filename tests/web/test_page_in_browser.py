@@ -30,7 +30,7 @@ VISITS = 9
 PAINTED = "performance.getEntriesByName('first-contentful-paint').length"
 #: Which jobs are laid out: the first one, the last one.
 ROWS = (
-    "['first', 'last'].map((end) => document.querySelector(`#jobs tr:${end}-child`)"
+    "['first', 'last'].map((end) => document.querySelector(`#jobs tbody tr:${end}-child td`)"
     ".checkVisibility({ contentVisibilityAuto: true }))"
 )
 #: The first paint, and when the files of uPlot were requested, in milliseconds.
