@@ -214,7 +214,7 @@ def _wait(trial: _Trial, timeout: float) -> tuple[Path, float | None]:
             view = find_view(layout)
             watts = drawn_watts(view) if view is not None else None
             most = max(filter(None, (most, watts)), default=None)
-            trouble = _trouble(trial)
+            trouble = _trouble(trial, view)
             if trouble and trouble != said and is_watched():
                 say(trouble)
             said = trouble
@@ -229,8 +229,12 @@ def _not_yet(name: str, timeout: float, why: str, *, is_coordinated: bool) -> st
     return f"{text}{f': {why}' if why else ''}; see obcd status, or give it more time with --timeout SECONDS"
 
 
-def _trouble(trial: _Trial) -> str:
+def _trouble(trial: _Trial, view: View | None) -> str:
+    """Return why the trial does not continue, "" while it does, or if this user cannot see it."""
     submitted = trial.submitted
+    for job in view.jobs if view is not None else ():
+        if job.drop_id == submitted.drop_id:  # before it runs it has no progress folder
+            return printable(job.trouble)
     found = status_folders.find_progress(trial.layout.outbox, submitted.drop_id, submitted.name, submitted.profile)
     try:
         return printable(JobView.from_json(found).trouble) if found is not None else ""
