@@ -38,6 +38,7 @@ def draw(view: View, speed: str = "") -> RenderableType:
     parts += [_one_line(f"{job.name}: {job.context}", "") for job in view.jobs[:6] if job.context]
     parts += [_one_line(text, "") for text in map(_prefix_cache, view.jobs[:6]) if text]
     parts += [_one_line(_deadline(job, job.by, view.updated), "") for job in view.jobs[:20] if job.by is not None]
+    parts += [_one_line(f"{job.name}: {job.remark}", "yellow") for job in view.jobs[:20] if job.remark]
     parts += [Text(f"fetching: {pull.model} by {pull.endpoint}, {pull.percent} %") for pull in view.pulls]
     parts += [Text(f"settling: {name}, accepted when it has not changed for a while") for name in view.settling[:3]]
     waiting = sorted(view.waiting, key=lambda item: item.file)

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from obcd.config.descriptions import add_descriptions
 from obcd.config.endpoints import DEFAULT_PORT, Endpoint, parse_endpoint
 from obcd.config.notify_values import NotifyPlan, NotifyWays, checked_recipient, checked_webhook
-from obcd.core.forecasting.windows import Windows
+from obcd.core.forecasting.windows import EXAMPLE, EXAMPLE_OF_LIST, Windows
 from obcd.core.request.lines import OPTION_RANGES, check_options, check_think
 from obcd.core.request.records import MAX_COUNT, JobSettings, canonical_model
 from obcd.core.request.rows import ID_FIELD, PLAIN, Reading
@@ -82,7 +82,9 @@ def _checked_template(value: str) -> str:
 def _listed_window(value: object) -> object:
     if isinstance(value, str):
         return (value,)
-    return tuple(value) if isinstance(value, list) else value
+    if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
+        raise ValueError(f"must be text or a list of texts, e.g. {EXAMPLE} or {EXAMPLE_OF_LIST}, not {value!r:.60}")
+    return tuple(value)
 
 
 def _checked_window(value: tuple[str, ...]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 from obcd import __version__
@@ -152,8 +153,9 @@ class Coordinator:
         self._intake = DropIntake(settings, layout, self._intake_clerks, self.jobs.job_index)
         self._previews = Previews(layout, self.jobs.running, self._progress_folders)
         self._control_files = ControlFiles(layout, self.jobs, self._outbox_clerks, self._previews.show)
-        #: The readings of the cards of this machine.
+        #: The readings of the cards of this machine, and when they were taken in, in monotonic seconds.
         self._cards: tuple[CardReading, ...] = ()
+        self._cards_at = 0.0
         #: The mount of the root, None if it cannot be determined.
         self._mount: Mount | None = None
         self._housekeeping_at = 0.0
@@ -320,7 +322,7 @@ class Coordinator:
             requests_waiting=max(0, self.jobs.requests_left(unfinished) - self.endpoints.in_flight),
             free_bytes=self._disk_watch.free_bytes,
             min_free_bytes=self._disk_watch.min_free_bytes,
-            cards=self._cards,
+            cards=self._aged_cards(now),
             counters=self.counters.view(),
             processes={
                 **self.endpoints.pool.pids(),
@@ -478,6 +480,10 @@ class Coordinator:
         self._progress_folders.show(running, self._waiting, now, self._obstacle)
         self._previews.tick(now, self._readable, has_room=not self._disk_watch.trouble)
 
+    def _aged_cards(self, now: float) -> tuple[CardReading, ...]:
+        since = now - self._cards_at
+        return tuple(replace(card, age_seconds=round(card.age_seconds + since, 1)) for card in self._cards)
+
     def _keep_house(self, now: float) -> None:
         """Probe endpoints; every HOUSEKEEPING_SECONDS, do the steps that are not needed in each tick."""
         self.endpoints.probe(now)
@@ -488,7 +494,7 @@ class Coordinator:
         self._look_at_inbox()
         if self._takes_drops:
             self._sweeper.tick(now)
-            self._cards = read_cards(default_folders(self.layout.runtime))
+            self._cards, self._cards_at = read_cards(default_folders(self.layout.runtime)), now
         self.endpoints.fetch(self.settings, now)
         self._fail_unservable(now)
         self._record(self.endpoints.replace_frozen(now), now)

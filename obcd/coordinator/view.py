@@ -78,6 +78,7 @@ class JobView(Document):
         ends_at: For a job with a deadline: when it is expected to end; None while that is not known.
         late_seconds: By how many seconds it will miss its deadline; None if it will not.
         trouble: Why the job does not continue, for people; "" while it does.
+        remark: What its submitter asked for and does not get, for people, e.g. a deadline; None for none.
         updated_at: The time of this state in UTC, e.g. `2026-11-22T18:01:05.250Z`; None for a job that is not running.
         batch: OpenAI's batch object for a job of OpenAI's lines; else None.
     """
@@ -108,6 +109,7 @@ class JobView(Document):
     ends_at: str | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
     late_seconds: float | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
     trouble: str = ""
+    remark: str | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
     updated_at: str | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
     batch: Mapping[str, object] | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
 

@@ -92,6 +92,7 @@ class CardReading(Document):
         energy_joules: Used since its driver was loaded.
         xid_errors: Number of faults (Xid) that the driver reported since the host's watch started.
         last_xid: The code of the last one.
+        age_seconds: From the driver's reading until this was written: `energy_joules` and the others are as old.
     """
 
     uuid: str
@@ -106,15 +107,19 @@ class CardReading(Document):
     energy_joules: float | None = None
     xid_errors: int = 0
     last_xid: int | None = None
+    age_seconds: float = 0.0
 
     @classmethod
-    def of(cls, readings: Mapping[str, Any], name: str, xids: Mapping[str, Any] | None = None) -> CardReading:
+    def of(
+        cls, readings: Mapping[str, Any], name: str, xids: Mapping[str, Any] | None = None, *, since: float = 0.0
+    ) -> CardReading:
         """Return the readings of a card as a record has them.
 
         Args:
             readings: The fields of `obcd.host.cards.card.Readings`, as in the file of the watch.
             name: The product's.
             xids: Its entry in `xid_counts` of the same file, if it has one.
+            since: Seconds since that file was written.
         """
         percent = readings.get("utilisation_percent")
         same: dict[str, Any] = {key: readings.get(key) for key in _SAME_READINGS}
@@ -124,6 +129,7 @@ class CardReading(Document):
             utilization=None if percent is None else percent / 100,
             xid_errors=count["count"],
             last_xid=count["last"],
+            age_seconds=round(max(0.0, readings.get("age_seconds", 0.0) + since), 1),
             **same,
         )
 
@@ -251,7 +257,7 @@ def _texts(record: HostRecord) -> Iterable[str]:
 def _readings(record: HostRecord) -> Iterable[float]:
     for card in record.cards:
         found = (card.utilization, card.memory_used_bytes, card.memory_total_bytes, card.temperature_celsius)
-        yield from (value for value in (*found, card.power_watts, card.index) if value is not None)
+        yield from (value for value in (*found, card.power_watts, card.index, card.age_seconds) if value is not None)
 
 
 def _is_text(text: str) -> bool:

@@ -210,7 +210,7 @@ def _job(job: JobView) -> TableRow:
     return TableRow(
         (
             [tag("bdi", {}, name), faint(f"{_user_name(job.uid)}{priority}")],
-            [state(JOBS, job.state), tag("span", {"class": "why"}, job.trouble) if job.trouble else None],
+            [state(JOBS, job.state), *(tag("span", {"class": "why"}, why) for why in (job.trouble, job.remark) if why)],
             gauge(
                 progress(job.done - job.failed, job.failed, job.total),
                 figures.percent(figures.share(job.done, job.total)),

@@ -35,10 +35,12 @@ def document(
         tag("meta", {"name": "color-scheme", "content": "light dark"}),
         tag("title", {}, title),
         tag("link", {"rel": "icon", "href": files.url("icon.svg"), "type": "image/svg+xml"}),
-        tag("link", {"rel": "stylesheet", "href": files.url("uPlot.min.css")}),
         tag("link", {"rel": "stylesheet", "href": files.url("page.css")}),
-        tag("script", {"src": files.url("uPlot.iife.min.js"), "defer": True}),
-        tag("script", {"src": files.url("page.js"), "defer": True}),
+        # The script loads uPlot after the first paint: browsers run what is deferred before they paint.
+        tag("script", {
+            "src": files.url("page.js"), "defer": True,
+            "data-plots": files.url("uPlot.iife.min.js"), "data-plots-style": files.url("uPlot.min.css"),
+        }),
     )  # fmt: skip
     updated = tag("p", {"id": "updated"}, tag("span", {"id": "moment"}, "as of ", moment), tag(
         "button", {"id": "pause", "type": "button", "hidden": True, "aria-pressed": "false"}, "Pause updates"

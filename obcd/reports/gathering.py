@@ -13,12 +13,14 @@ from pathlib import Path
 
 from obcd import __version__
 from obcd.clock import seconds_of, timestamp, wall
-from obcd.coordinator.view import View
-from obcd.reports.found_jobs import EndpointShare, find_job, find_jobs
+from obcd.coordinator.view import JobView, View
+from obcd.reports.job_figures import EndpointShare, FoundJob, jobs_between, read_published, unpublished
 from obcd.reports.line_sums import LineSums, sum_lines
 from obcd.reports.report import Report, ReportedEndpoint, ReportedEnergy, ReportedJob
+from obcd.results.running.finding import NamedJob, Stage, find_job, read_progress
 from obcd.spool.folders.layout import Layout
 from obcd.spool.history.history_files import KEEP_DAYS, read_history
+from obcd.spool.outbox.publish_rename import MANIFEST
 
 #: Points of a plot, unless lines are fewer, and the least seconds of one.
 POINTS, LEAST_SECONDS = 240, 60.0
@@ -42,9 +44,9 @@ def report_job(layout: Layout, word: str, view: View | None) -> Report | None:
     """Return the report on a job, by its folder, id or name; None if there is no such job.
 
     Raises:
-        ValueError: If its manifest cannot be read.
+        ValueError: If it has no figures, or its manifest cannot be read, with the reason.
     """
-    found = find_job(layout.outbox, word, view)
+    found = _find(layout, word, view)
     if found is None:
         return None
     now = wall()
@@ -66,10 +68,39 @@ def report_job(layout: Layout, word: str, view: View | None) -> Report | None:
 
 def report_period(layout: Layout, start: float, end: float, view: View | None) -> Report:
     """Return the report on a time, in Unix seconds."""
-    jobs = [item.job for item in find_jobs(layout.outbox, start, end, view)]
+    jobs = [item.job for item in jobs_between(layout.outbox, start, end, view)]
     sums, notes = _sum(layout.root, start, end, "")
     _, _, prompt, output = sums.amounts
     return _report("period", jobs, sums, _energy(sums, 1.0, prompt, output, None), notes, {})
+
+
+def _find(layout: Layout, word: str, view: View | None) -> FoundJob | None:
+    """Return the job that a person names, also by its folder; None if there is none."""
+    named = find_job(layout, view, word)
+    if named is not None and named.stage is Stage.UNFINISHED:
+        return _find_unpublished(layout, named, view)
+    folder = Path(word)
+    if not (folder / MANIFEST).is_file():
+        if named is None:
+            return None
+        if named.folder is None:
+            raise ValueError("its file is in the inbox, and it is not a job yet")
+        if named.stage is Stage.REJECTED:
+            raise ValueError(f"it was rejected: {named.why}")
+        folder = named.folder
+    found = read_published(folder)
+    if found is None:
+        raise ValueError("its manifest is not that of a published job")
+    return found
+
+
+def _find_unpublished(layout: Layout, named: NamedJob, view: View | None) -> FoundJob:
+    item = view.find_job(named.job) if view is not None else None
+    if item is None and (progress := read_progress(layout, named)) is not None:
+        item = JobView.from_json(progress[1])
+    if item is None:
+        raise ValueError("it has no figures before it runs")
+    return unpublished(item)
 
 
 def _time_of(text: str | None) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import threading
@@ -24,6 +25,20 @@ pytestmark = [pytest.mark.web, pytest.mark.timeout(400)]
 #: What the page may take: milliseconds until something is seen, bytes of the first visit.
 PAINT_LIMIT, WEIGHT_LIMIT = 300.0, 120_000
 DRAWN = "document.querySelectorAll('.u-wrap').length >= 4"
+#: The visits of which the median counts.
+VISITS = 9
+PAINTED = "performance.getEntriesByName('first-contentful-paint').length"
+#: Which jobs are laid out: the first one, the last one.
+ROWS = (
+    "['first', 'last'].map((end) => document.querySelector(`#jobs tbody tr:${end}-child td`)"
+    ".checkVisibility({ contentVisibilityAuto: true }))"
+)
+#: The first paint, and when the files of uPlot were requested, in milliseconds.
+SCRIPTS = (
+    "[performance.getEntriesByName('first-contentful-paint')[0], "
+    "...performance.getEntriesByType('resource').filter((each) => each.name.includes('uPlot'))]"
+    ".map((each) => each.startTime)"
+)
 DAY = "document.querySelector('a[aria-current]').dataset.span + document.activeElement.dataset.span === 'dayday'"
 WAITING = "document.querySelectorAll('.tiles .value')[1].textContent"
 HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
@@ -113,7 +128,8 @@ def found(sites: dict[str, str]) -> dict[str, Found]:
             ("run", "document.activeElement.textContent + '|' + getComputedStyle(document.activeElement).outlineStyle"),
         ]
     return browse([
-        *(Visit(url=full, name=f"first-{number}") for number in range(4)),
+        *(Visit(url=full, name=f"first-{number}", actions=[("wait", PAINTED)]) for number in range(VISITS)),
+        Visit(url=full, name="order", actions=[drawn, ("run", ROWS), ("run", SCRIPTS)]),
         Visit(url=full, name="light", axe=True, actions=[drawn]),
         Visit(url=full, name="dark", scheme="dark", axe=True, actions=[drawn]),
         Visit(url=small, name="light-plain", script=False, axe=True),
@@ -177,12 +193,21 @@ def test_first_visit_weighs_little(found: dict[str, Found]) -> None:
 
 
 def test_first_paint_comes_soon(found: dict[str, Found]) -> None:
-    paints = [found[f"first-{number}"].paint or 1e9 for number in range(4)]
+    paints = [found[f"first-{number}"].paint or 1e9 for number in range(VISITS)]
+    middle = statistics.median(paints)
 
-    print(f"first paint: {min(paints):.0f} ms of {[round(paint) for paint in paints]}")
-    if os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1) and min(paints) > PAINT_LIMIT:
-        pytest.skip(f"the machine is busy with other things: {min(paints):.0f} ms")
-    assert min(paints) <= PAINT_LIMIT
+    print(f"first paint: median {middle:.0f} ms of {[round(paint) for paint in paints]}")
+    if os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1) and middle > PAINT_LIMIT:
+        pytest.skip(f"the machine is busy with other things: {middle:.0f} ms")
+    assert middle <= PAINT_LIMIT
+
+
+def test_first_paint_waits_neither_for_the_plots_nor_for_rows_out_of_sight(found: dict[str, Found]) -> None:
+    rows, (painted, *requested) = found["order"].results
+
+    assert rows == [True, False]
+    assert len(requested) == 2
+    assert min(requested) > painted
 
 
 def test_phone_needs_no_scrolling_to_the_side(found: dict[str, Found]) -> None:

@@ -86,11 +86,12 @@ def test(config: str | None, profile: str, event: str) -> int:
 
 def _example(kind: EventKind, profile: str) -> NotableEvent:
     is_job = kind in JOB_KINDS
+    what = "notifications" if kind is EventKind.TEST else f"the notification {kind}"
     return NotableEvent(
         id=f"evt_test_{secrets.token_hex(8)}",
         kind=kind,
         at=wall(),
-        text=f"a test of the notification {kind}: nothing has happened",
+        text=f"a test of {what}: nothing has happened",
         profile=profile,
         job="20260101T000000-000000000000" if is_job else "",
         uid=os.getuid(),

@@ -208,21 +208,33 @@ def _wait(trial: _Trial, timeout: float) -> tuple[Path, float | None]:
             return folder, most
         now = monotonic()
         if now >= deadline:
-            raise TimedOutError(f"{submitted.name} is not answered yet{f': {said}' if said else ''}; it is cancelled")
+            raise TimedOutError(_not_yet(submitted.name, timeout, said, is_coordinated=is_running(layout)))
         if now >= look_at:
             look_at = now + VIEW_SECONDS
             view = find_view(layout)
             watts = drawn_watts(view) if view is not None else None
             most = max(filter(None, (most, watts)), default=None)
-            trouble = _trouble(trial)
+            trouble = _trouble(trial, view)
             if trouble and trouble != said and is_watched():
                 say(trouble)
             said = trouble
         time.sleep(LOOK_SECONDS)
 
 
-def _trouble(trial: _Trial) -> str:
+def _not_yet(name: str, timeout: float, why: str, *, is_coordinated: bool) -> str:
+    """Return why the answers are missing when the time is over, and what to do."""
+    text = f"{printable(name)} was not answered within {duration(timeout)}, and is cancelled"
+    if not is_coordinated:
+        return f"{text}: no coordinator runs: {START}"
+    return f"{text}{f': {why}' if why else ''}; see obcd status, or give it more time with --timeout SECONDS"
+
+
+def _trouble(trial: _Trial, view: View | None) -> str:
+    """Return why the trial does not continue, "" while it does, or if this user cannot see it."""
     submitted = trial.submitted
+    for job in view.jobs if view is not None else ():
+        if job.drop_id == submitted.drop_id:  # before it runs it has no progress folder
+            return printable(job.trouble)
     found = status_folders.find_progress(trial.layout.outbox, submitted.drop_id, submitted.name, submitted.profile)
     try:
         return printable(JobView.from_json(found).trouble) if found is not None else ""

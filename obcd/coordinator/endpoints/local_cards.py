@@ -47,12 +47,13 @@ def _readings(folder: Path) -> Iterator[CardReading]:
         if os.fstat(file.fileno()).st_uid not in (os.geteuid(), 0):
             raise ValueError("another user's")
         document: Any = json.loads(file.read(MOST_BYTES))
-    if wall() - document["updated"] > STALE_SECONDS:
+    since = wall() - document["updated"]
+    if since > STALE_SECONDS:
         raise ValueError("old")
     names: dict[str, str] = {}
     with contextlib.suppress(ObcdError):
         names = {server.pin: server.card for server in read_plan(folder).servers}
     xids = document.get("xid_counts", {})
     for uuid, readings in document["cards"].items():
-        found = CardReading.of(readings, names.get(uuid, ""), xids.get(uuid))
+        found = CardReading.of(readings, names.get(uuid, ""), xids.get(uuid), since=since)
         yield CardReading.from_json(found.to_json())  # checks the types

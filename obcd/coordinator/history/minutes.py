@@ -25,11 +25,12 @@ from obcd.spool.history.history_line import CardColumns, EndpointColumns, Histor
 
 logger = logging.getLogger(__name__)
 
-#: Seconds from one line to the next, and least seconds when the cluster gets its first job or ends its last one: lines
-#: then begin and end with work, so that the energy of a job that runs alone is not mixed with that of idle cards.
-LINE_SECONDS, LEAST_SECONDS = 60.0, 15.0
-#: The most seconds by which a counter of energy is brought forward: a record is as old as that.
-MOST_AGE_SECONDS = 15.0
+#: Seconds from one line to the next. When the cluster gets its first job or ends its last one a line ends at once, so
+#: that the energy of a job that runs alone is not mixed with that of idle cards: so many times a minute, and then only
+#: after the least seconds.
+LINE_SECONDS, LEAST_SECONDS, MOST_TURNS = 60.0, 15.0, 4
+#: The most seconds by which a counter of energy is brought forward: a record is as old as that, with its reading.
+MOST_AGE_SECONDS = 20.0
 #: The most seconds for which one view counts: after a longer pause the machine was suspended.
 MOST_VIEW_SECONDS = 10.0
 #: The most lines that wait for a disk that refuses: a day of them.
@@ -53,6 +54,8 @@ class HistoryWriter:
         self._began: float | None = None
         self._seen_at = 0.0
         self._is_working = False
+        #: When the last lines ended because work began or ended.
+        self._turns = deque([float("-inf")] * MOST_TURNS, maxlen=MOST_TURNS)
         self._idle: dict[str, float] = {}
         #: {endpoint: seconds in which it was UP, and the sums of its slots and of its requests in flight}
         self._used: dict[str, list[float]] = {}
@@ -86,7 +89,10 @@ class HistoryWriter:
         self._integrate(view, min(now - self._seen_at, MOST_VIEW_SECONDS))
         self._seen_at = now
         has_turned = self._is_working is not (view.unfinished > 0)
-        if now - self._began >= (LEAST_SECONDS if has_turned else LINE_SECONDS):
+        if has_turned and (now - self._turns[0] >= LINE_SECONDS or now - self._began >= LEAST_SECONDS):
+            self._turns.append(now)
+            self._hand_over(view, now)
+        elif now - self._began >= LINE_SECONDS:
             self._hand_over(view, now)
 
     def finish(self, view: LiveView, now: float) -> None:
@@ -195,14 +201,19 @@ def _cards_of(view: LiveView) -> list[tuple[str, CardReading]]:
     cards = [(host.name, _brought_forward(card, host.age_seconds or 0.0)) for host in view.hosts for card in host.cards]
     seen = {card.uuid for _, card in cards}
     served = [card for card in view.cards if card.name] or view.cards  # without a plan no card has its name
-    return cards + [("", card) for card in served if card.uuid not in seen]
+    return cards + [("", _brought_forward(card, 0.0)) for card in served if card.uuid not in seen]
 
 
 def _brought_forward(card: CardReading, age: float) -> CardReading:
-    """Return a reading with its energy as of now: a record is some seconds old, and a job may have begun since."""
+    """Return a reading with its energy as of now: it is some seconds old, and a job may have begun or ended since.
+
+    Args:
+        age: Seconds since it was written.
+    """
     if card.energy_joules is None or card.power_watts is None:
         return card
-    return replace(card, energy_joules=card.energy_joules + card.power_watts * min(age, MOST_AGE_SECONDS))
+    seconds = min(age + card.age_seconds, MOST_AGE_SECONDS)
+    return replace(card, energy_joules=card.energy_joules + card.power_watts * seconds)
 
 
 def _grown(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:

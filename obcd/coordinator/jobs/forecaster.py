@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 #: Seconds between two forecasts.
 FORECAST_SECONDS = 5.0
 #: Most waiting jobs that a forecast looks at one by one (twice that with those that have deadlines), and most
-#: submitters whose other jobs count as one: it takes 30 ms then.
+#: submitters whose other jobs count as one: it takes 40 ms then.
 MOST_WAITING, MOST_RESTS = 24, 8
 #: Answers after which a job's own speed counts, and not that of its profile.
 LEAST_ANSWERS = 5

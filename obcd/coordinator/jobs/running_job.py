@@ -179,6 +179,7 @@ def idle_view(
         context=header.context.describe() if header.context is not None else "",
         total=header.requests,
         trouble=trouble,
+        remark=header.remark or None,
     )
 
 

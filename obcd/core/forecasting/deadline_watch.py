@@ -31,7 +31,7 @@ class DeadlineWatch:
     Attributes:
         by: The deadline.
         ends_at: The end that was foreseen last; None: it is not foreseeable.
-        is_in_danger: Whether the job's rank is raised.
+        is_in_danger: Whether the job's rank is raised; never once the deadline has passed.
         is_late: Whether the job is not expected to end before its deadline.
     """
 
@@ -54,7 +54,9 @@ class DeadlineWatch:
         """
         self.ends_at = ends_at
         margin = DANGER_SECONDS + DANGER_SHARE * max(0.0, self.by - at)
-        if usual_end is not None:
+        if at >= self.by:  # to be first helps no more: what is left takes its usual turn
+            self.is_in_danger = False
+        elif usual_end is not None:
             self.is_in_danger = usual_end > self.by - (2 * margin if self.is_in_danger else margin)
         if at >= self.by:  # no forecast is needed any more
             is_late, hold = True, 0.0

@@ -17,6 +17,8 @@ from datetime import date, datetime, timedelta, tzinfo
 from obcd.core.forecasting.local_times import DAY_MINUTES, DAYS, FULL_DAYS, moment_of
 
 EXAMPLE = '"mon-fri 20:00-07:00"'
+EXAMPLE_OF_LIST = '["mon-fri 20:00-07:00", "sat-sun"]'
+EXAMPLE_OF_SEVERAL = '"mon-fri 20:00-07:00; sat-sun"'
 #: Most windows of one list: more would be a calendar.
 MOST_WINDOWS = 50
 
@@ -115,7 +117,15 @@ class Windows:
         Raises:
             ValueError: If one is not valid; the message is the reason.
         """
-        parts = [part for text in ([texts] if isinstance(texts, str) else texts) for part in text.split(";")]
+        parts = []
+        for text in [texts] if isinstance(texts, str) else texts:
+            if not text.strip():
+                raise ValueError(f"a text is empty: write days and hours, e.g. {EXAMPLE}, or leave `window` out")
+            parts += text.split(";")
+            if not all(part.strip() for part in parts):
+                raise ValueError(
+                    f"there is no window beside a semicolon: write e.g. {EXAMPLE_OF_SEVERAL}, not {text!r:.60}"
+                )
         if len(parts) > MOST_WINDOWS:
             raise ValueError(f"more than {MOST_WINDOWS} windows")
         return cls(tuple(parse_window(part) for part in parts), zone)

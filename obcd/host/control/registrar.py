@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from obcd.clock import monotonic
+from obcd.clock import monotonic, wall
 from obcd.host.servers.plan import HostPlan, Server
 from obcd.host.servers.ports import connections
 from obcd.host.watch.watch_file import FILE_NAME as WATCH_FILE
@@ -166,8 +166,11 @@ class Registrar:
     def _cards(self, document: Mapping[str, Any]) -> list[CardReading]:
         names = {server.pin: server.card for server in self._plan.servers}
         readings, xids = document.get("cards", {}), document.get("xid_counts", {})
+        since = wall() - document.get("updated", wall())
         return [
-            CardReading.of(readings[uuid], name, xids.get(uuid)) for uuid, name in names.items() if uuid in readings
+            CardReading.of(readings[uuid], name, xids.get(uuid), since=since)
+            for uuid, name in names.items()
+            if uuid in readings
         ]
 
 

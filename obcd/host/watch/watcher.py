@@ -265,9 +265,10 @@ class Watch:
         """Return the content of watch.json: the facts and the condition of every server.
 
         `{"updated": 1795370000.1, "pid": 7, "is_ready": true, "status": "4/4 servers answer",
-        "xids": [{uuid, code, at}], "xid_counts": {uuid: {count, last}}, "cards": {uuid: readings},
+        "xids": [{uuid, code, at}], "xid_counts": {uuid: {count, last}}, "cards": {uuid: {readings, age_seconds}},
         "servers": {"0": {"version": "0.33.0", "facts": {…}, "condition": {…}, "alone_seconds": 12.5}}}`
         """
+        age = round(max(0.0, now - self._reader.latest.at), 1)
         return {
             "updated": wall(),
             "pid": os.getpid(),
@@ -275,7 +276,9 @@ class Watch:
             "status": self._status,
             "xids": [asdict(xid) for xid in self._reader.latest.xids],
             "xid_counts": {uuid: asdict(item) for uuid, item in self._reader.latest.xid_counts.items()},
-            "cards": {uuid: asdict(reading) for uuid, reading in self._reader.latest.readings.items()},
+            "cards": {
+                uuid: {**asdict(reading), "age_seconds": age} for uuid, reading in self._reader.latest.readings.items()
+            },
             "servers": {label: _shown(seen, now) for label, seen in self._seen.items()},
         }
 

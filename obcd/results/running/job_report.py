@@ -16,9 +16,6 @@ from obcd.spool.folders.layout import Layout
 from obcd.spool.outbox.publish_rename import MANIFEST
 from obcd.text import duration, one_line, plural, printable
 
-#: The keys of a job's state in status.json that a person wants to know.
-_UNKNOWN: dict[str, Any] = {}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobReport:
@@ -28,7 +25,7 @@ class JobReport:
         state: A `JobState`, or PUBLISHED, or WAITING for a file of the inbox.
         progress: The job as in status.json, or its counts in the manifest.
         failures: `{class: its failures}`; a message is "" if this user may not read it yet.
-        why: Why it does not continue, "" while it does.
+        why: Why it does not continue, or what its submitter asked for and does not get; "" for neither.
     """
 
     found: NamedJob
@@ -78,19 +75,19 @@ def describe_job(layout: Layout, view: View | None, word: str) -> JobReport:
         raise InputError(f"there is no job '{printable(word)}': obcd status lists those that are not published")
     if found.stage is Stage.COMING:
         why = next((item.why for item in (view.waiting if view else ()) if item.file == found.label), "")
-        return JobReport(found=found, state="WAITING", progress=_UNKNOWN, failures={}, why=why)
+        return JobReport(found=found, state="WAITING", progress={}, failures={}, why=why)
     if found.folder is not None:
         state = "REJECTED" if found.stage is Stage.REJECTED else "PUBLISHED"
-        failures = published_failures(found.folder)
-        return JobReport(found=found, state=state, progress=_counts(found.folder), failures=failures, why=found.why)
+        failures, manifest = published_failures(found.folder), _manifest(found.folder)
+        why = found.why or str(_table(manifest, "input").get("remark", ""))
+        return JobReport(found=found, state=state, progress=_counts(manifest), failures=failures, why=why)
     partial = read_progress(layout, found)
     item = view.find_job(found.job) if view is not None else None
     progress: dict[str, Any] = dict(item.to_json()) if item is not None else partial[1] if partial is not None else {}
     failures = _failures(layout, found, progress, partial[0] if partial is not None else None)
     state = str(progress.get("state", "ACCEPTED"))
-    return JobReport(
-        found=found, state=state, progress=progress, failures=failures, why=str(progress.get("trouble", ""))
-    )
+    why = str(progress.get("trouble") or progress.get("remark") or "")
+    return JobReport(found=found, state=state, progress=progress, failures=failures, why=why)
 
 
 def _failures(
@@ -107,13 +104,22 @@ def _failures(
     return failures
 
 
-def _counts(folder: Path) -> dict[str, Any]:
-    try:
-        counts = json.loads((folder / MANIFEST).read_bytes())["counts"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return _UNKNOWN
+def _manifest(folder: Path) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError):
+        document = json.loads((folder / MANIFEST).read_bytes())
+        return document if isinstance(document, dict) else {}
+    return {}
+
+
+def _table(document: dict[str, Any], key: str) -> dict[str, Any]:
+    found = document.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _counts(manifest: dict[str, Any]) -> dict[str, Any]:
+    counts = _table(manifest, "counts")
     names = {"total": "requests", "done": "requests", "failed": "failures", "cut_short": "cut_short", "empty": "empty"}
-    return {key: counts.get(name) for key, name in names.items()} if isinstance(counts, dict) else _UNKNOWN
+    return {key: counts.get(name) for key, name in names.items()}
 
 
 def _describe(numbers: dict[str, Any]) -> str:

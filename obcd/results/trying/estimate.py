@@ -109,7 +109,7 @@ def estimate(
         windows=_windows_of(view, profile), sites=frozenset(item.name for item in serving),
     )  # fmt: skip
     capacities = [
-        Capacity(name=item.name, slots=item.slots, windows=_windows(getattr(item, "window", None)))
+        Capacity(name=item.name, slots=item.slots, windows=_windows(item.window))
         for item in view.endpoints
         if _is_open(item)
     ]
@@ -221,8 +221,7 @@ def _others(view: View, usual: float) -> list[Load]:
 
 
 def _windows_of(view: View, profile: str) -> Windows:
-    found = getattr(view, "windows", None) or {}
-    return _windows(found.get(profile))
+    return _windows((view.windows or {}).get(profile))
 
 
 def _windows(text: str | None) -> Windows:

@@ -169,14 +169,15 @@ def _conclude(layout: Layout, job: str) -> Rejected | Repeated:
     return Rejected(job, str(document.get("rejected")), folder)
 
 
-def _deadline(order: AcceptOrder, text: str) -> float:
-    """Return the deadline in a marker, in Unix seconds; 0 for none, or for one that is not understood."""
+def _deadline(order: AcceptOrder, text: str) -> tuple[float, str]:
+    """Return the deadline in a marker, in Unix seconds, 0 for none, and a sentence if it is not understood."""
     try:
-        return parse_moment(text, time.time()) if text else 0.0
+        return parse_moment(text, time.time()) if text else 0.0, ""
     except ValueError as error:
+        remark = f"it has no deadline, because `by` in its marker is not understood: {error}"
         name, extra = printable(order.drop.key.name), {"action": "deadline_ignored", "job": order.job}
-        logger.warning("%s has no deadline: `by` in its marker: %s", name, error, extra=extra)
-        return 0.0
+        logger.warning("%s: %s", name, remark, extra=extra)
+        return 0.0, remark
 
 
 def _claimed(layout: Layout, order: AcceptOrder) -> Path:
@@ -326,6 +327,7 @@ def _copy(layout: Layout, order: AcceptOrder, source: Path, temporary: Path) -> 
             raise InputChangedError
     reader.check(order.drop.marker)
     marker, submitter = order.drop.marker or Marker(), _submitter(status.st_uid, order)
+    by, remark = _deadline(order, marker.by)
     return JobHeader(
         id=order.job,
         name=order.drop.key.name,
@@ -335,7 +337,8 @@ def _copy(layout: Layout, order: AcceptOrder, source: Path, temporary: Path) -> 
         drop_id=marker.drop_id,
         parent=marker.parent,
         accepted_at=time.time(),
-        by=_deadline(order, marker.by),
+        by=by,
+        remark=remark,
         sha256=reader.digest.hexdigest(),
         size=reader.size,
         lines=reader.lines,

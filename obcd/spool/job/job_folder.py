@@ -45,7 +45,7 @@ MAX_SIGNATURES = 250
 #: {key of job.json: types of its value}
 _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("id", "name", "profile", "drop_id", "parent", "sha256", "source", "repeat", "asks"), (str,)),
-    "trial": (str,),
+    **dict.fromkeys(("trial", "remark"), (str,)),
     **dict.fromkeys(("format", "uid", "size", "lines", "requests", "bad_lines", "same"), (int,)),
     "accepted_at": (float, int),
     "by": (float, int),
@@ -104,6 +104,7 @@ class JobHeader:
         converted: The facts about `input.jsonl` if the drop was packed or not JSONL; None: it is the drop itself.
         unobeyed: `{key that looks like an option but is only echoed: number of the first line that has it}`; remarks
             about schemas too, under "`format` …", those about the job's own schema with line 0.
+        remark: A sentence for its submitter on what was not obeyed, e.g. a deadline; "" for none.
         trial: `keep` or `remove` for a few lines that are tried: what becomes of its published folder. "" for others.
         repeat: `skip` if the same drop is answered by a pointer from now on, otherwise `run`.
         format: `FORMAT` of the version that wrote it.
@@ -133,6 +134,7 @@ class JobHeader:
     converted: Converted | None = None
     unobeyed: Mapping[str, int] = field(default_factory=dict)
     trial: str = ""
+    remark: str = ""
     format: int = FORMAT
 
     @property
@@ -159,14 +161,15 @@ class JobHeader:
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of `job.json`."""
-        document = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "trial" or self.trial}
+        document = {item.name: getattr(self, item.name) for item in fields(self)}
         document["settings"] = self.settings.to_json()
         document["signatures"] = [signature.to_json() for signature in self.signatures]
         document["context"] = self.context.to_json() if self.context is not None else None
         if self.dropped_by is None:
             del document["dropped_by"]
-        if not self.by:  # younger than the format: a job without a deadline keeps its bytes
-            del document["by"]
+        for name in ("by", "trial", "remark"):  # younger than the format: a job without them keeps its bytes
+            if not document[name]:
+                del document[name]
         return document
 
     @classmethod

@@ -322,6 +322,8 @@ def _input(header: JobHeader) -> dict[str, object]:
         document["converted"] = {"sha256": header.converted.sha256, "bytes": header.converted.size}
     if header.unobeyed:
         document["unobeyed"] = dict(header.unobeyed)
+    if header.remark:
+        document["remark"] = header.remark
     return document
 
 

@@ -130,3 +130,10 @@ def test_deadline_has_a_line_with_the_expected_end() -> None:
     shown_times = [datetime.fromtimestamp(1_800_000_000 + hours * 3600).strftime("%H:%M") for hours in (4, 3)]
     assert [word.strip(",") for word in line.split() if ":" in word.strip(",:")] == shown_times
     assert "in a newer form" in odd
+
+
+def test_remark_on_a_job_has_a_line() -> None:
+    view = shown()
+    job = replace(view.jobs[0], remark="it has no deadline")
+
+    assert f"{job.name}: it has no deadline" in drawn(replace(view, jobs=(job,)), WIDE)

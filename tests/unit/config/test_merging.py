@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from obcd.config.settings import NONE, Profile, Requests, Settings
 from obcd.config.writing import with_endpoints
 from obcd.core.request.records import JobSettings
 from obcd.errors import ConfigurationError
+from tests.golden.wording import wording
 
 SCHEMA, OTHER_SCHEMA = {"title": "top", "type": "object"}, {"title": "own", "type": "object"}
 #: {key: (its table at the top, what the top level says, [(what the profile says, what holds)])}; a key whose values may
@@ -155,6 +157,12 @@ def test_schema_and_format_are_one_wish(tmp_path: Path, top: str, own: dict[str,
 def test_what_is_no_value_and_not_none_is_refused(tmp_path: Path, key: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=rf"at profiles\.own\.{key}: "):
         load(tmp_path, key, **{key: value})
+
+
+@pytest.mark.parametrize("value", [5, True, ["mon", 5], {"days": "mon"}])
+def test_window_of_another_type_is_refused_with_an_example(tmp_path: Path, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(wording("must-be-text-or-a-list-of-texts", repr(value)))):
+        load(tmp_path, "schema", window=value)
 
 
 def test_none_is_written_again_as_it_was(tmp_path: Path) -> None:

@@ -71,5 +71,5 @@ def make_root(root: Path, minutes: int = 30, job: str = "id-notes") -> Layout:
         time = NOW - 60.0 * (minutes - number)
         is_at_work = NOW - 1200 < time <= NOW - 600
         write_history(root, minute(time, job if is_at_work else "", number))
-    make_job(layout.outbox, "notes", NOW - 1200, NOW - 600)
+    make_job(layout.outbox, "notes", NOW - 1200, NOW - 600, job=job)
     return layout

@@ -130,35 +130,42 @@ def test_new_xids_are_counted_and_those_of_before_are_not() -> None:
     assert (found.xid_errors, found.last_xid) == (3, 63)
 
 
-#: When the job of the curve begins and ends, in seconds: not where a line does.
-BEGAN, ENDED = 625.0, 775.0
-
-
-def curve(second: float) -> float:
-    """Return the power of a card, in watts: idle, then a job with waves and a pause, then idle."""
-    if not BEGAN <= second < ENDED or 700 <= second < 715:
+def curve(second: float, began: float, ended: float) -> float:
+    """Return the power of a card, in watts: idle, then a job with waves and a pause if it is long, then idle."""
+    middle = (began + ended) / 2
+    if not began <= second < ended or (ended - began > 100 and 0 <= second - middle < 15):
         return 62.0
     return 420.0 + 180.0 * math.sin(second / 37)
 
 
-def test_joules_of_a_job_are_those_of_the_curve_of_its_card(stand_ins: StandIns, tmp_path: Path) -> None:
-    """The whole way: NVML, record each 10 s, a view each second, a line a minute, the report on its time."""
+@pytest.mark.parametrize("is_local", [False, True])
+@pytest.mark.parametrize(("began", "length"), [(628, 30), (641, 30), (653, 30), (607, 60), (634, 60), (625, 150)])
+def test_joules_of_a_job_are_those_of_the_curve_of_its_card(
+    began: int, length: int, *, is_local: bool, stand_ins: StandIns, tmp_path: Path
+) -> None:
+    """The whole way: NVML read each 5 s, a record each 10 s, a view each second, lines, the report on its time."""
     lines: list[HistoryLine] = []
     writer = HistoryWriter(None, lambda _: None)
     writer._root, writer._run_later = tmp_path, lambda _: lines.append(writer._lines[-1])
-    energy, used = 81e6, 0.0
-    hosts: tuple[HostView, ...] = ()
+    energy, used, ended, read_at, written_at = 81e6, 0.0, began + length, 0, 0
+    reading = record = CardReading(uuid="")
     for second in range(1000):
-        energy += curve(second)
-        used += curve(second) if BEGAN <= second < ENDED else 0.0
-        if second % 10 == 0:
-            stand_ins.describe([card(0, energy_joules=round(energy, 3), power_watts=curve(second))])
-            readings = CardReading.of(asdict(read_cards()[card_uuid(0)]), "H100")
-            hosts = (HostView(name="h", state="serving", age_seconds=second % 10, cards=(readings,)),)
-        unfinished = int(BEGAN <= second < ENDED)
-        writer.tick(replace(VIEW, hosts=hosts, unfinished=unfinished, updated=float(second)), float(second))
+        power = curve(second, began, ended)
+        energy += power
+        used += power if began <= second < ended else 0.0
+        if second % 5 == 0:
+            stand_ins.describe([card(0, energy_joules=round(energy, 3), power_watts=power)])
+            reading, read_at = CardReading.of(asdict(read_cards()[card_uuid(0)]), "H100"), second
+        if second % 10 == 3:
+            record, written_at = replace(reading, age_seconds=second - read_at), second
+        aged = (replace(reading, age_seconds=second - read_at),)
+        host = HostView(name="h", state="serving", age_seconds=second - written_at, cards=(record,))
+        shown = replace(VIEW, cards=aged) if is_local else replace(VIEW, hosts=(host,))
+        if second > 10:
+            unfinished = int(began <= second < ended)
+            writer.tick(replace(shown, unfinished=unfinished, updated=float(second)), float(second))
 
-    (found,) = summed(BEGAN, ENDED, *lines)
+    (found,) = summed(began, ended, *lines)
 
     assert found.joules == pytest.approx(used, rel=0.05)
     assert found.estimated_joules == 0.0

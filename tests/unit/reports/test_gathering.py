@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from obcd.coordinator.view import JobState, JobView
+from obcd.coordinator.view import FurtherJobView, JobState, JobView
 from obcd.reports import gathering
 from obcd.reports.gathering import (
     ESTIMATED,
@@ -44,9 +44,13 @@ def on_job(layout: Layout, word: str = "notes") -> Report:
     return found
 
 
-@pytest.mark.parametrize("word", ["notes", "notes.jsonl", "id-notes"])
-def test_report_on_a_job_has_what_its_manifest_says(layout: Layout, word: str) -> None:
-    found = on_job(layout, word)
+#: In the form of a job's id.
+ID = "20261122T123320-0123456789ab"
+
+
+@pytest.mark.parametrize("word", ["notes", "notes.jsonl", ID])
+def test_report_on_a_job_has_what_its_manifest_says(tmp_path: Path, word: str) -> None:
+    found = on_job(make_root(tmp_path / "root", job=ID), word)
 
     (job,) = found.jobs
     assert (job.requests, job.responses, job.failures, job.cut_short) == (100, 97, 3, 1)
@@ -58,6 +62,34 @@ def test_report_on_a_job_has_what_its_manifest_says(layout: Layout, word: str) -
 def test_folder_of_a_job_is_found_from_anywhere(layout: Layout) -> None:
     assert on_job(layout, str(layout.outbox / "notes")).jobs[0].job == "id-notes"
     assert report_job(layout, "others", None) is None
+
+
+def test_word_means_the_same_job_as_in_other_commands(layout: Layout) -> None:
+    running = JobView(job=ID, name="notes.jsonl", profile="", state=JobState.RUNNING, total=900, done=61)
+    progress = layout.outbox / "notes.partial" / "progress.json"
+    progress.parent.mkdir()
+
+    for view in (replace(VIEW, jobs=(running,)), None):  # without a status the progress folder has it
+        progress.write_text(json.dumps(running.to_json()), "utf-8")
+        found = report_job(layout, "notes", view)
+        assert found is not None
+        assert (found.jobs[0].state, found.jobs[0].responses) == ("RUNNING", 61)
+
+    (layout.inbox).mkdir()
+    (layout.inbox / "notes.jsonl").write_bytes(b"")
+    with pytest.raises(ValueError, match="its file is in the inbox"):
+        report_job(layout, "notes", None)
+
+
+def test_job_without_figures_has_its_reason(layout: Layout) -> None:
+    further = FurtherJobView(job=ID, name="late.jsonl", profile="", state=JobState.ACCEPTED)
+    rejected = make_job(layout.outbox, "bad.rejected", NOW - 500, NOW - 100)
+    (rejected / "manifest.json").write_text('{"job": "x", "name": "bad.jsonl", "rejected": "it has no line"}', "utf-8")
+
+    with pytest.raises(ValueError, match="no figures before it runs"):
+        report_job(layout, "late", replace(VIEW, further_jobs=(further,)))
+    with pytest.raises(ValueError, match="it was rejected: it has no line"):
+        report_job(layout, "bad", None)
 
 
 def test_energy_of_a_job_is_that_of_its_cards_by_its_part_of_the_work(layout: Layout) -> None:

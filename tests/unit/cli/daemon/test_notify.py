@@ -55,3 +55,20 @@ def test_where_nothing_can_be_sent_it_says_so(tmp_path: Path) -> None:
 
     assert run(["notify", "test", "--config", config]) == ExitCode.CONFIGURATION
     assert run(["notify", "test", "--config", config, "--profile", "b"]) == ExitCode.USAGE
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ([], "a test of notifications: nothing has happened"),
+        (["--event", "disk.full"], "a test of the notification disk.full: nothing has happened"),
+    ],
+)
+def test_test_says_what_it_is(options: list[str], text: str, tmp_path: Path) -> None:
+    program = write_program(tmp_path / "tell", tmp_path / "log")
+    config = configure(tmp_path, f'[notify]\ncommand = ["{program}"]\n')
+
+    assert run(["notify", "test", "--config", config, *options]) == ExitCode.DONE
+
+    ((_, given),) = given_to(tmp_path / "log")
+    assert json.loads(given)["data"]["text"] == text

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from obcd.coordinator.history.idle_slots import find_idle_reason
-from obcd.coordinator.history.minutes import LEAST_SECONDS, LINE_SECONDS, HistoryWriter
+from obcd.coordinator.history.minutes import LEAST_SECONDS, LINE_SECONDS, MOST_TURNS, HistoryWriter
 from obcd.coordinator.metering.counters import CountersView
 from obcd.coordinator.view import DaemonState, EndpointView, HostView, LiveView
 from obcd.core.answer.counts import Counts
@@ -148,7 +148,7 @@ def test_a_line_ends_when_work_begins_and_when_it_ends(minutes: Minutes) -> None
     minutes.show(VIEW, 30)
     minutes.show(idle, 1)
 
-    assert [line.seconds for line in minutes.lines()] == [LINE_SECONDS, LEAST_SECONDS, LEAST_SECONDS, 21.0]
+    assert [line.seconds for line in minutes.lines()] == [LINE_SECONDS, 1.0, 20.0, 30.0]
 
 
 def test_jobs_that_come_and_go_make_few_lines(minutes: Minutes) -> None:
@@ -156,14 +156,15 @@ def test_jobs_that_come_and_go_make_few_lines(minutes: Minutes) -> None:
         minutes.show(VIEW, 1)
         minutes.show(replace(VIEW, unfinished=0), 1)
 
-    assert len(minutes.lines()) <= 300 / LEAST_SECONDS
+    assert len(minutes.lines()) <= 300 / LEAST_SECONDS + MOST_TURNS
 
 
 def test_energy_of_a_record_is_brought_forward_to_the_time_of_the_line(minutes: Minutes) -> None:
-    cards = (CardReading(uuid="GPU-1", power_watts=300.0, energy_joules=5e6), CardReading(uuid="GPU-2"))
-    minutes.show(replace(VIEW, hosts=(HostView(name="h", state="serving", age_seconds=4.0, cards=cards),)), 61)
+    known = CardReading(uuid="GPU-1", power_watts=300.0, energy_joules=5e6, age_seconds=2.0)
+    host = HostView(name="h", state="serving", age_seconds=4.0, cards=(known, CardReading(uuid="GPU-2")))
+    minutes.show(replace(VIEW, hosts=(host,), cards=(replace(known, uuid="GPU-3"),)), 61)
 
-    assert minutes.lines()[0].cards.energy_joules == (5e6 + 1200, None)
+    assert minutes.lines()[0].cards.energy_joules == (5e6 + 1800, None, 5e6 + 600)
 
 
 def test_time_in_which_an_endpoint_is_up_is_summed(minutes: Minutes) -> None:

@@ -31,6 +31,17 @@ def test_deadline_in_danger_stays_so_until_there_is_room_again() -> None:
     assert not watch.is_in_danger
 
 
+def test_deadline_that_was_missed_needs_no_raised_rank_any_more() -> None:
+    watch = watched()
+    watch.look(9 * HOUR, 9 * HOUR, 7 * HOUR)
+    assert watch.is_in_danger
+
+    watch.look(9 * HOUR, 9 * HOUR, 8 * HOUR)
+
+    assert not watch.is_in_danger
+    assert raised_ranks([("late", 1, Rank(), watch)]) == {}
+
+
 def test_late_job_is_reported_once_the_forecast_stays() -> None:
     watch = watched()
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import random
+import re
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from obcd.core.forecasting.windows import Windows, parse_window
+from tests.golden.wording import wording
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NIGHTS = "mon-fri 20:00-07:00"
@@ -200,3 +202,17 @@ def test_window_is_parsed(text: str, days: str, start: int, end: int) -> None:
 def test_text_that_is_no_window_is_refused_with_its_reason(text: str) -> None:
     with pytest.raises(ValueError, match=r"^.{10,200}$"):
         parse_window(text)
+
+
+@pytest.mark.parametrize(
+    ("texts", "reason"),
+    [
+        ("", wording("a-text-is-empty-write-days")),
+        ([NIGHTS, " "], wording("a-text-is-empty-write-days")),
+        (f"{NIGHTS};", wording("there-is-no-window-beside-a-semicolon", f"{NIGHTS};")),
+        (f"; {NIGHTS}", wording("there-is-no-window-beside-a-semicolon", f"; {NIGHTS}")),
+    ],
+)
+def test_window_that_is_missing_is_named_with_an_example(texts: str | list[str], reason: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{re.escape(reason)}$"):
+        Windows.parse(texts)

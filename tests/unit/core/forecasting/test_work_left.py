@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import random
 import statistics
 from collections import Counter
@@ -8,7 +9,14 @@ from collections import Counter
 import pytest
 
 from obcd.core.forecasting.queue_forecast import Capacity, Load, forecast
-from obcd.core.forecasting.work_left import WorkLeft, choose_sample, estimate_work, size_of, sizes_of
+from obcd.core.forecasting.work_left import (
+    WorkLeft,
+    _expected_after,
+    choose_sample,
+    estimate_work,
+    size_of,
+    sizes_of,
+)
 from obcd.core.scheduling.longest_first import LongestFirst, sort_sizes
 
 
@@ -154,11 +162,50 @@ def test_requests_that_take_longer_than_those_that_were_answered_first_count() -
         work.note(0, 1.0)
 
     work.look_at([(0, 0.2), (0, 0.1)])
-    assert work.seconds == pytest.approx(100.0)  # young ones say nothing
+    assert work.seconds == pytest.approx(100.0, rel=0.001)  # young ones say nothing
     work.look_at([(0, 5.0)] * 6)
     assert work.seconds > 200.0
     work.look_at([])
     assert work.seconds == pytest.approx(100.0)
+
+
+def test_long_lines_in_flight_say_what_long_lines_take_before_one_is_answered() -> None:
+    short, long = size_of(100), size_of(1600)
+    work = WorkLeft(Counter({short: 100, long: 100}))
+    for _ in range(10):
+        work.note(short, 1.0)
+
+    work.look_at([(long, 8.0)] * 6)
+    whole = work.seconds
+    work.left[long] = 0
+
+    assert work.seconds == pytest.approx(100.0, rel=0.3)
+    assert whole > 700.0
+
+
+def test_answers_count_as_they_are_once_there_are_many_for_each_request_in_flight() -> None:
+    work = WorkLeft(Counter({0: 1000}))
+    for _ in range(100):
+        work.note(0, 1.0)
+
+    work.look_at([(0, 50.0)])
+
+    assert work.seconds == pytest.approx(1000.0)
+
+
+@pytest.mark.parametrize(
+    ("age", "least", "most"), [(0.0, 2.0, 2.0), (0.01, 2.0, 2.001), (4.0, 4.5, 6.0), (400.0, 400, 450)]
+)
+def test_request_that_has_lasted_longer_takes_longer(age: float, least: float, most: float) -> None:
+    assert least <= _expected_after(2.0, age, 0.45) <= most
+
+
+def test_expectation_has_no_step_where_the_tail_begins() -> None:
+    ages = [2.0 * math.exp(0.45 * (place - 0.225)) for place in (5.99, 6.01)]
+
+    near, far = (_expected_after(2.0, age, 0.45) / age for age in ages)
+
+    assert near == pytest.approx(far, rel=0.03)
 
 
 def test_size_of_a_line_takes_a_byte() -> None:

@@ -24,7 +24,20 @@ from obcd.spool.job.job_folder import JobHeader
 from obcd.spool.outbox import preview
 from obcd.spool.outbox.status_folders import StatusFolders
 from tests.golden.wording import wording
-from tests.unit.spool.spools import THREE, accept_bytes, answer, failure, finish, make_layout, put, record
+from tests.unit.spool.spools import (
+    THREE,
+    accept_bytes,
+    accepted,
+    answer,
+    drop_of,
+    failure,
+    finish,
+    make_layout,
+    order_of,
+    put,
+    put_marker,
+    record,
+)
 
 OPENAI = b'{"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "m", "messages": \
 [{"role": "user", "content": "one"}]}}\n'
@@ -283,6 +296,17 @@ def test_submitter_sees_the_classes_and_messages_only_in_a_preview(layout: Layou
     assert describe_job(layout, None, "notes").to_json()["failures"] == {
         "server_error": {"count": 4, "line": 3, "message": "boom"}
     }
+
+
+def test_remark_on_a_job_shows_while_it_runs_and_after(layout: Layout) -> None:
+    path = put(layout, THREE)
+    put_marker(path, bytes=len(THREE), by="soonish")
+    header = accepted(layout, order_of(drop_of(path), "job1"))
+    assert header.remark
+
+    assert describe_job(layout, view_of(layout, header), "notes").why == header.remark
+    finish(layout, header)
+    assert describe_job(layout, None, "notes").why == header.remark
 
 
 def test_file_that_waits_is_named_with_the_reason(layout: Layout, header: JobHeader) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from obcd.coordinator.jobs.running_job import idle_view
+from obcd.coordinator.view import JobState
 from obcd.core.request.context import ContextPlan
 from obcd.core.request.records import canonical_model
 from obcd.spool.folders import disk
@@ -362,6 +364,25 @@ def test_marker_that_is_right_goes_with_its_file_and_gives_its_drop_id(layout: L
 
     assert header.drop_id == "d1"
     assert not marker.exists()
+
+
+def test_deadline_that_is_not_understood_is_said_to_the_submitter(layout: Layout) -> None:
+    path = put(layout, THREE)
+    put_marker(path, bytes=len(THREE), by="soonish")
+
+    header = accepted(layout, order_of(drop_of(path)))
+
+    assert header.by == 0
+    assert header.remark.startswith(wording("it-has-no-deadline-because-by-in-its-marker"))
+    assert read_header(layout.jobs / header.id).remark == header.remark
+    assert idle_view(header, JobState.ACCEPTED).remark == header.remark
+
+
+def test_job_without_a_remark_has_none_in_its_files(layout: Layout) -> None:
+    header = accepted(layout, order_of(drop_of(put(layout, THREE))))
+
+    assert "remark" not in header.to_json()
+    assert "remark" not in idle_view(header, JobState.ACCEPTED).to_json()
 
 
 def test_marker_of_a_newer_drop_is_left_for_that_one(layout: Layout) -> None:

@@ -1,10 +1,9 @@
-"""Find jobs for a report: published ones by their manifests, others in the coordinator's status."""
+"""What a report says of a job: of a published one by its manifest, of another by the coordinator's status."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +13,9 @@ from obcd.clock import seconds_of
 from obcd.coordinator.view import JobView, View
 from obcd.core.answer.openai.openai_response import to_record
 from obcd.core.documents import Document
-from obcd.core.tables.file_format import stem_of
 from obcd.reports.report import ReportedJob
 from obcd.spool.folders import disk
-from obcd.spool.folders.user_folders import find_places
-from obcd.spool.outbox.publish_rename import MANIFEST, find_shown
+from obcd.spool.outbox.publish_rename import MANIFEST
 from obcd.text_files import bounded_lines
 
 #: Deepest folder of a job in the outbox: `user/profile/stem`.
@@ -85,31 +82,11 @@ class FoundJob:
     shares: Mapping[str, EndpointShare] = field(default_factory=dict)
 
 
-def find_job(outbox: Path, word: str, view: View | None) -> FoundJob | None:
-    """Return the job of a folder, an id or a name: a published one, else one in the status; None if there is none.
-
-    Raises:
-        ValueError: If its manifest cannot be read, with the reason.
-    """
-    for item in view.jobs if view is not None else ():
-        if word in (item.job, item.name, stem_of(item.name), f"{item.profile}/{item.name}"):
-            return FoundJob(job=_unpublished(item))
-    stem = stem_of(word)
-    places = (Path(word), *(place / stem for place in find_places(outbox, os.geteuid(), "")))
-    folder = next((place for place in places if os.path.isfile(place / MANIFEST)), None) or find_shown(outbox, word)
-    if folder is None:
-        return None
-    found = _read(folder)
-    if found is None:
-        raise ValueError("its manifest is not that of a published job")
-    return found
-
-
-def find_jobs(outbox: Path, start: float, end: float, view: View | None) -> list[FoundJob]:
+def jobs_between(outbox: Path, start: float, end: float, view: View | None) -> list[FoundJob]:
     """Return the jobs that were published or not finished in a time, the last ones first; those this user may read."""
-    found = [FoundJob(job=_unpublished(item)) for item in (view.jobs if view is not None else ())]
+    found = [unpublished(item) for item in (view.jobs if view is not None else ())]
     for folder in _folders(outbox, start):
-        item = _read(folder)
+        item = read_published(folder)
         if item is not None and _is_within(item.job, start, end):
             found.append(item)
     return sorted(found, key=lambda item: item.job.finished_at or item.job.accepted_at or "9", reverse=True)
@@ -136,7 +113,7 @@ def _seconds(text: str | None) -> float | None:
         return None
 
 
-def _read(folder: Path) -> FoundJob | None:
+def read_published(folder: Path) -> FoundJob | None:
     """Return the job of a folder; None for a rejected or repeated file, and for what is not a manifest."""
     try:
         document: Any = disk.read_json(folder / MANIFEST)
@@ -189,8 +166,9 @@ def _classes(folder: Path) -> dict[str, int]:
     return counts
 
 
-def _unpublished(item: JobView) -> ReportedJob:
-    return ReportedJob(
+def unpublished(item: JobView) -> FoundJob:
+    """Return a job that is not published, with its figures so far."""
+    job = ReportedJob(
         job=item.job,
         name=item.name,
         profile=item.profile,
@@ -205,3 +183,4 @@ def _unpublished(item: JobView) -> ReportedJob:
         output_tokens_per_second=item.tokens_per_second or None,
         work_seconds=item.work_seconds,
     )
+    return FoundJob(job=job)
