@@ -12,7 +12,7 @@ from types import FrameType
 from obcd.clock import monotonic
 from obcd.coordinator.main_loop import Coordinator
 from obcd.coordinator.reloading import Reloader, Reread
-from obcd.coordinator.status import status_line
+from obcd.coordinator.showing.status_line import status_line
 from obcd.coordinator.view import LiveView
 from obcd.notify import notify, watchdog_interval
 from obcd.spool.folders import disk

@@ -11,36 +11,29 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import struct
-from collections import deque
-from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 
-from obcd import __version__
-from obcd.clock import monotonic, timestamp, wall
+from obcd.clock import monotonic, wall
 from obcd.config.settings import Settings
 from obcd.coordinator.clerk.calls import CallFailed, Recover
 from obcd.coordinator.clerk.clerk_pair import ClerkPair
 from obcd.coordinator.disk_watch import DiskWatch
 from obcd.coordinator.endpoints.changes import compare, describe
-from obcd.coordinator.endpoints.endpoint_set import AttemptFailed, Endpoints, RequestAnswered, RequestEvent
+from obcd.coordinator.endpoints.endpoint_set import Endpoints
 from obcd.coordinator.endpoints.host_registry import HostRegistry
 from obcd.coordinator.endpoints.local_cards import default_folders, read_cards
-from obcd.coordinator.endpoints.state_messages import describe_shortage
 from obcd.coordinator.history.minutes import HistoryWriter
 from obcd.coordinator.inbox_watch import InboxWatch
 from obcd.coordinator.intake.control_files import ControlFiles
 from obcd.coordinator.intake.drop_intake import DropIntake
 from obcd.coordinator.jobs.forecaster import Forecaster
 from obcd.coordinator.jobs.job_lifecycle import Jobs
+from obcd.coordinator.jobs.outcomes import Outcomes
 from obcd.coordinator.jobs.previews import Previews
 from obcd.coordinator.jobs.progress_folders import ProgressFolders
-from obcd.coordinator.jobs.recorder import Entry, Recorder
+from obcd.coordinator.jobs.recorder import Recorder
 from obcd.coordinator.jobs.retention_sweeps import Sweeper
-from obcd.coordinator.jobs.running_job import RunningJob
 from obcd.coordinator.jobs.window_keeper import WindowKeeper
 from obcd.coordinator.loop_waits import TickPacing, Waker
 from obcd.coordinator.metering import counters_file
@@ -49,39 +42,26 @@ from obcd.coordinator.metering.counters_file import CountersFile
 from obcd.coordinator.notices.alarms import Alarms
 from obcd.coordinator.notices.notifier import Notifier
 from obcd.coordinator.observer import Observer
+from obcd.coordinator.showing.presenter import Presenter
 from obcd.coordinator.spool_setup import open_profiles, open_spool, open_to_api
-from obcd.coordinator.view import DaemonState, LiveView, ReloadView, WaitingView, WaitReason
-from obcd.core.answer.counts import Counts
-from obcd.core.answer.record_codec import encode
-from obcd.core.endpoint.faults import Fault, Remedy, model_missing, weights_missing
-from obcd.core.request.records import plain_model
-from obcd.core.scheduling.leases import Lease
-from obcd.core.scheduling.missing_models import MissingModel
+from obcd.coordinator.view import DaemonState, LiveView, ReloadView
 from obcd.core.scheduling.scheduler import Scheduler
 from obcd.errors import InputError
-from obcd.hosts.record import CardReading
 from obcd.spool.folders.layout import Layout, SpoolLock
-from obcd.spool.folders.mounts import LOCAL_ROOT, Mount, doubt_root, read_mount
-from obcd.spool.inbox.arrivals import Key
+from obcd.spool.folders.mounts import LOCAL_ROOT, doubt_root, read_mount
 from obcd.spool.inbox.submitters import find_api_user
 from obcd.spool.intake.recovery import Recovery
-from obcd.spool.job.job_folder import JobHeader, read_place
-from obcd.text import plural, printable
+from obcd.spool.job.job_folder import JobHeader
+from obcd.text import plural
 
 logger = logging.getLogger(__name__)
 
 #: Seconds between checks of overdue leases and of the watch.
 HOUSEKEEPING_SECONDS = 5.0
-#: The most failures because of a missing model that are recorded in one tick.
-UNSERVABLE_A_TURN = 500
 #: Least seconds between two scans that file events cause.
 NEWS_SECONDS = 0.1
 #: How long `obcd batch` waits for a missing model: its user watches, and has read of it at the start.
 IMPATIENT = (0.0, 10.0)
-#: The number of reloads that are kept for the view.
-RELOADS_REMEMBERED = 10
-#: The number of settling files that are named.
-MOST_SETTLING = 100
 
 
 class Coordinator:
@@ -120,9 +100,6 @@ class Coordinator:
         self.scheduler = Scheduler() if takes_drops else Scheduler(IMPATIENT)
         self.endpoints = Endpoints(settings, layout.jobs, self.scheduler, monotonic())
         self._hosts = HostRegistry(settings)
-        #: The outcomes of reloads, and why the last one failed.
-        self._reloads: deque[ReloadView] = deque(maxlen=RELOADS_REMEMBERED)
-        self._reload_trouble = ""
         self.is_draining = False
         self.is_recovered = False
         self._intake_clerks, self._outbox_clerks = ClerkPair("intake", layout), ClerkPair("outbox", layout)
@@ -153,11 +130,33 @@ class Coordinator:
         self._intake = DropIntake(settings, layout, self._intake_clerks, self.jobs.job_index)
         self._previews = Previews(layout, self.jobs.running, self._progress_folders)
         self._control_files = ControlFiles(layout, self.jobs, self._outbox_clerks, self._previews.show)
-        #: The readings of the cards of this machine, and when they were taken in, in monotonic seconds.
-        self._cards: tuple[CardReading, ...] = ()
-        self._cards_at = 0.0
-        #: The mount of the root, None if it cannot be determined.
-        self._mount: Mount | None = None
+        self._outcomes = Outcomes(
+            folder=layout.jobs,
+            scheduler=self.scheduler,
+            endpoints=self.endpoints,
+            jobs=self.jobs,
+            recorder=self._recorder,
+            pacing=self._pacing,
+            counters=self.counters,
+            history=self.history,
+            observer=self._observer,
+        )
+        self.presenter = Presenter(
+            layout=layout,
+            scheduler=self.scheduler,
+            jobs=self.jobs,
+            endpoints=self.endpoints,
+            hosts=self._hosts,
+            intake=self._intake,
+            control_files=self._control_files,
+            clerks=self._clerks,
+            disk_watch=self._disk_watch,
+            inbox_watch=self._inbox_watch,
+            window_keeper=self._window_keeper,
+            forecaster=self._forecaster,
+            notifier=self.notifier,
+            counters=self.counters,
+        )
         self._housekeeping_at = 0.0
         #: When file events may cause the next scan of the inbox.
         self._news_at = 0.0
@@ -177,9 +176,11 @@ class Coordinator:
             self.notifier.configure(self.settings)
         self._open_to_api()
         self.counters_file.resume()
-        self._mount = read_mount(self.layout.root)
-        if doubt := doubt_root(self.layout.root, self._mount):
+        mount = read_mount(self.layout.root)
+        if doubt := doubt_root(self.layout.root, mount):
             logger.warning("%s; use %s", doubt, LOCAL_ROOT, extra={"action": "root_doubtful"})
+            if self._takes_drops and mount is not None and mount.is_network:
+                self.presenter.root_doubt = f"{doubt}; use {LOCAL_ROOT}"
         self._disk_watch.start()
         self._look_at_inbox()
         self.endpoints.pool.start_missing(now)
@@ -269,9 +270,9 @@ class Coordinator:
 
     def record_reload(self, reload: ReloadView, trouble: str) -> None:
         """Record the outcome of a reload, and the trouble with the configuration now, "" for none."""
-        self._reloads.append(reload)
+        self.presenter.reloads.append(reload)
         if not self.is_draining:  # otherwise it is no trouble: the next start reads the configuration
-            self._reload_trouble = trouble
+            self.presenter.reload_trouble = trouble
         self.jobs.revision += 1
 
     # --- what is shown -------------------------------------------------------------------------------------------
@@ -286,106 +287,14 @@ class Coordinator:
         return job in self.jobs.damaged
 
     def view(self, now: float, *, takes_reloads: bool = False) -> LiveView:
-        """Return the view of the coordinator; takes some milliseconds with ten thousand jobs.
+        """Return the view of the coordinator; see `Presenter.view`."""
+        return self.presenter.view(now, self._state, self.settings, takes_reloads=takes_reloads)
 
-        Args:
-            takes_reloads: Whether the coordinator reads its configuration again at SIGHUP.
-        """
-        layout, unfinished, updated = self.layout, self.unfinished(), wall()
-        end, eta = self._forecaster.all_end_at, self.jobs.eta_seconds()
-        if end is not None and unfinished:
-            eta = max(0.0, end - updated)
-        return LiveView(
-            version=__version__,
-            pid=os.getpid(),
-            root=str(layout.root),
-            inbox=str(layout.inbox),
-            outbox=str(layout.outbox),
-            per_user=layout.per_user,
-            state=self._state(),
-            updated=round(updated, 3),
-            updated_at=timestamp(updated),
-            troubles=tuple(self._troubles()),
-            notes=tuple(self._notes()),
-            takes_reloads=takes_reloads,
-            reloads=tuple(self._reloads),
-            eta_seconds=None if eta is None else round(eta, 1),
-            jobs=self.jobs.views(now, self._obstacle()),
-            further_jobs=self.jobs.further_views(),
-            endpoints=self.endpoints.views(now),
-            hosts=self._hosts.views,
-            pulls=self.endpoints.fetcher.views(),
-            settling=tuple(printable(key.name) for key in self._intake.settling[:MOST_SETTLING]),
-            waiting=tuple(self._waiting_views()),
-            rejected=tuple(self._intake.rejected),
-            published=tuple(item.view() for item in self.jobs.published),
-            requests_waiting=max(0, self.jobs.requests_left(unfinished) - self.endpoints.in_flight),
-            free_bytes=self._disk_watch.free_bytes,
-            min_free_bytes=self._disk_watch.min_free_bytes,
-            cards=self._aged_cards(now),
-            counters=self.counters.view(),
-            processes={
-                **self.endpoints.pool.pids(),
-                **self._hosts.pids,
-                **self.notifier.pids,
-                **self._intake_clerks.pids(),
-                **self._outbox_clerks.pids(),
-            },
-            paces={profile: round(pace, 3) for profile, pace in self._forecaster.paces.items()} or None,
-            windows=self.settings.windows() or None,
-            unfinished=len(unfinished),
-            requests=sum(header.requests for header in unfinished),
-            waits_for_host=self.endpoints.waits_for_host,
-            is_short_of_disk=bool(self._disk_watch.trouble),
-        )
-
+    @property
     def _state(self) -> DaemonState:
         if self.is_draining:
             return DaemonState.DRAINING
         return DaemonState.READY if self.is_recovered else DaemonState.STARTING
-
-    def _waiting(self) -> dict[Key, str]:
-        """Return the files of the inbox that are not accepted or have no effect, and why."""
-        return {**self._intake.waiting, **self._control_files.waiting}
-
-    def _waiting_views(self) -> Iterator[WaitingView]:
-        controls = self._control_files.waiting
-        for key, why in self._waiting().items():
-            file = printable(f"{key.profile}/{key.name}" if key.profile else key.name)
-            reason = WaitReason.CONTROL if key in controls else self._intake.wait_reason(key)
-            yield WaitingView(file=file, why=why, reason=reason)
-
-    def _obstacle(self) -> str:
-        """Return why no request can be sent at present, whatever the job; "" when one can."""
-        return self._disk_watch.trouble or self.endpoints.outage or self.endpoints.window_wait
-
-    def _notes(self) -> list[str]:
-        """Return what people should know although nothing needs repair."""
-        waiting = self.endpoints.outage if self.endpoints.waits_for_host else ""
-        return [text for text in (self._inbox_watch.note, waiting, *self._window_keeper.notes()) if text]
-
-    def _troubles(self) -> list[str]:
-        """Return the sentences for people on what keeps the coordinator from working as it should."""
-        found = [
-            self._reload_trouble,
-            self._intake.trouble,
-            self._disk_watch.trouble,
-            "" if self.endpoints.waits_for_host else self.endpoints.outage,
-            *self._hosts.troubles,
-            *(job.trouble for job in self.jobs.running.values()),
-            *self._forecaster.troubles,
-            *self.jobs.held(),
-            *self.jobs.quarantine.troubles(self.jobs.damaged),
-            *self.notifier.troubles,
-        ]
-        if self._takes_drops and self._mount is not None and self._mount.is_network:
-            found.append(f"{doubt_root(self.layout.root, self._mount)}; use {LOCAL_ROOT}")
-        fetched = {pull.model for pull in self.endpoints.fetcher.views()}
-        missing = [item for item in sorted(self.scheduler.missing()) if plain_model(item.model) not in fetched]
-        found += [describe_shortage(item, self.endpoints.open_url) for item in missing]
-        found += self.endpoints.fetcher.troubles()
-        found += sorted(self.scheduler.unserved())
-        return [text for text in found if text]
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -443,13 +352,13 @@ class Coordinator:
         """Process what workers, clerks and the recorder have done since the last tick."""
         self.endpoints.pool.start_missing(now)
         self._look_at_hosts(now)
-        self._record(self.endpoints.receive(now, self._readable), now)
+        self._outcomes.record(self.endpoints.receive(now, self._readable), now)
         for clerks in self._clerks:
             clerks.tick(now, self._readable)
         for header in self._intake.take_accepted():
             self.jobs.take(header)
         self.notifier.tick(now, self._readable)
-        self._count_recorded(now)
+        self._outcomes.count_recorded(now)
         for shown in self.jobs.tick(now):
             self._intake.wake_held()
             self._observer.on_published(shown.job, shown.folder)
@@ -460,7 +369,7 @@ class Coordinator:
         """Take the endpoints in that hosts have registered, and let those go whose hosts are gone."""
         offered = self._hosts.tick(self.endpoints, now, self._readable)
         if offered is not None:
-            self._record(self.endpoints.offer(offered, now), now)
+            self._outcomes.record(self.endpoints.offer(offered, now), now)
 
     def _accept_drops(self, now: float) -> None:
         """Scan the inbox if a scan is due, and have clerks accept settled drops."""
@@ -477,12 +386,8 @@ class Coordinator:
     def _show_progress(self, now: float) -> None:
         """Show the progress of jobs, and why files wait, in the outbox."""
         running = self.jobs.running.values()
-        self._progress_folders.show(running, self._waiting, now, self._obstacle)
+        self._progress_folders.show(running, self.presenter.waiting, now, self.presenter.obstacle)
         self._previews.tick(now, self._readable, has_room=not self._disk_watch.trouble)
-
-    def _aged_cards(self, now: float) -> tuple[CardReading, ...]:
-        since = now - self._cards_at
-        return tuple(replace(card, age_seconds=round(card.age_seconds + since, 1)) for card in self._cards)
 
     def _keep_house(self, now: float) -> None:
         """Probe endpoints; every HOUSEKEEPING_SECONDS, do the steps that are not needed in each tick."""
@@ -494,10 +399,11 @@ class Coordinator:
         self._look_at_inbox()
         if self._takes_drops:
             self._sweeper.tick(now)
-            self._cards, self._cards_at = read_cards(default_folders(self.layout.runtime)), now
+            self.presenter.cards, self.presenter.cards_at = read_cards(default_folders(self.layout.runtime)), now
         self.endpoints.fetch(self.settings, now)
-        self._fail_unservable(now)
-        self._record(self.endpoints.replace_frozen(now), now)
+        if self._outcomes.fail_unservable(now):
+            self._housekeeping_at = now
+        self._outcomes.record(self.endpoints.replace_frozen(now), now)
         self.jobs.give_up_taken_away()
         for clerks in self._clerks:
             clerks.replace_stopped()
@@ -578,99 +484,7 @@ class Coordinator:
         is_waiting = not self.is_recovered or self._intake.is_at_work or are_clerks_at_work
         return not is_waiting and all(self.jobs.is_paused(header.id) for header in self.unfinished())
 
-    # --- requests ------------------------------------------------------------------------------------------------
-
-    def _record(self, events: Iterable[RequestEvent], now: float) -> None:
-        """Record responses and failures of requests."""
-        entries: list[Entry] = []  # those of a group are written at once
-        for event in events:
-            match event:
-                case RequestAnswered():
-                    entries.append(self._on_answered(event, now))
-                case AttemptFailed():
-                    self._on_failed(event, now)
-        if entries:
-            self._recorder.add(*entries)
-
-    def _on_answered(self, event: RequestAnswered, now: float) -> Entry:
-        lease, answer = event.lease, event.answer
-        job = self.jobs.running[lease.job]
-        job.note_work(lease.ordinal, now - lease.sent_at if answer.span is not None else None)
-        if answer.span is not None:
-            job.tokens.add(answer.counts.eval_tokens, now)
-            if answer.counts.grouped == 0 or answer.counts.seconds:  # the first of a group has the seconds of its call
-                self._pacing.on_answer(answer.counts.seconds)
-            self.counters.on_attempt()
-        self._observer.on_answer(job.header, lease, answer)
-        return job.entry(lease.ordinal, answer.record, answer.counts, lease.signature)
-
-    def _on_failed(self, event: AttemptFailed, now: float) -> None:
-        lease, fault, is_final = event.lease, event.fault, event.is_final
-        job = self.jobs.running[lease.job]
-        job.work.note_lost(now - lease.sent_at)
-        line = event.line or self._line_of(lease.job, lease.ordinal)
-        logger.log(
-            logging.WARNING if is_final else logging.INFO,
-            "%s line %d on %s, attempt %d: %s%s",
-            job.header.label,
-            line,
-            lease.endpoint,
-            lease.attempt,
-            fault.message,
-            "" if is_final else "; it is sent again",
-            extra={"action": "request_failed" if is_final else "attempt_failed", "job": lease.job, "line": line}
-            | {"endpoint": lease.endpoint, "fault": fault.kind},
-        )
-        self.counters.on_attempt("" if is_final else fault.kind)
-        if is_final:
-            self._record_failure(job, lease.ordinal, line, fault, lease)
-            if fault.is_refusal:
-                self.jobs.on_refused(lease.job, lease.ordinal, lease.endpoint)
-
-    def _line_of(self, job: str, ordinal: int) -> int:
-        """Return a request's line number; 0 when it cannot be read in the job's folder."""
-        try:
-            return read_place(self.layout.jobs / job, ordinal).line
-        except (OSError, ValueError, struct.error):
-            return 0
-
-    def _fault_of(self, missing: MissingModel) -> Fault:
-        if missing.digest:
-            return weights_missing(missing.model, missing.digest)
-        return model_missing(missing.model, len(self.endpoints.members), self.endpoints.open_url)
-
-    def _record_failure(self, job: RunningJob, ordinal: int, line: int, fault: Fault, lease: Lease | None) -> None:
-        attempts, endpoint = (lease.attempt, lease.endpoint) if lease is not None else (0, "")
-        if lease is not None and fault.remedy is Remedy.NEVER and not (fault.costs_attempt or fault.reached_model):
-            attempts -= 1  # refused before it was sent
-        failure = fault.failure(ordinal, line, attempts, endpoint)
-        job.note_work(ordinal, None)
-        signature = lease.signature if lease is not None else 0
-        self._recorder.add(job.entry(ordinal, encode(failure), Counts.of(failure), signature, fault.kind))
-        self._observer.on_failure(job.header, lease, line, fault)
-
-    def _count_recorded(self, now: float) -> None:
-        complete = set()
-        for entry in self._recorder.recorded():
-            job = self.jobs.running.get(entry.job)
-            if job is None:  # abandoned meanwhile
-                continue
-            job.on_recorded(entry, now)
-            self.counters.on_recorded(entry.job, entry.counts, entry.model, entry.failure)
-            self.history.on_recorded(entry.job, entry.counts)
-            if job.counts.done >= job.header.requests:
-                complete.add(entry.job)
-        self.jobs.end_if_complete(*complete)
-
     # --- housekeeping --------------------------------------------------------------------------------------------
-
-    def _fail_unservable(self, now: float) -> None:
-        """Record requests as failures that have waited long enough for a model that no endpoint has."""
-        coming = self.endpoints.fetcher.coming()
-        for job, ordinal, missing in self.scheduler.take_unservable(UNSERVABLE_A_TURN, now, coming):
-            self._housekeeping_at = now
-            line = self._line_of(job, ordinal)
-            self._record_failure(self.jobs.running[job], ordinal, line, self._fault_of(missing), None)
 
     def _look_at_inbox(self) -> None:
         if self._takes_drops:

@@ -18,6 +18,7 @@ from obcd.clock import monotonic, timestamp, wall
 from obcd.config.settings import Settings
 from obcd.coordinator.endpoints.public_endpoints import warn_of_exposed
 from obcd.coordinator.main_loop import Coordinator
+from obcd.coordinator.showing.status_line import MAX_TEXT
 from obcd.coordinator.view import ReloadView
 from obcd.errors import ConfigurationError, ExitCode, ObcdError
 from obcd.notify import notify
@@ -26,8 +27,6 @@ from obcd.text import join_lines
 
 logger = logging.getLogger(__name__)
 
-#: Longest fault in the log, in STATUS= and among the troubles, in characters: systemd accepts 4096 bytes a message.
-MAX_TEXT = 400
 #: What holds after a reload that failed.
 OLD_STAYS = "the old configuration stays in force"
 #: Seconds between two reads of the configuration that must be equal, and after which a reload that finds none fails.

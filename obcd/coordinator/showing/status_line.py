@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from obcd.coordinator.endpoints.state_messages import WAITING
 from obcd.coordinator.jobs.window_keeper import WAITS
-from obcd.coordinator.reloading import MAX_TEXT
 from obcd.coordinator.view import DaemonState, LiveView
 from obcd.text import duration, join_lines
+
+#: Longest fault in the log, in STATUS= and among the troubles, in characters: systemd accepts 4096 bytes a message.
+MAX_TEXT = 400
 
 
 def status_line(view: LiveView) -> str:

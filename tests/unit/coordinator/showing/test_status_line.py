@@ -16,8 +16,7 @@ from obcd.coordinator.disk_watch import PAUSED
 from obcd.coordinator.endpoints.endpoint_set import Endpoints
 from obcd.coordinator.jobs.window_keeper import WAITS
 from obcd.coordinator.main_loop import Coordinator
-from obcd.coordinator.reloading import MAX_TEXT
-from obcd.coordinator.status import status_line
+from obcd.coordinator.showing.status_line import MAX_TEXT, status_line
 from obcd.coordinator.view import ReloadView
 from obcd.spool.folders.layout import Layout
 from obcd.spool.job.job_folder import JobHeader
