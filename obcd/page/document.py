@@ -39,7 +39,7 @@ def document(
         # The script loads uPlot after the first paint: browsers run what is deferred before they paint.
         tag("script", {
             "src": files.url("page.js"), "defer": True,
-            "data-plots": files.url("uPlot.iife.min.js"), "data-plots-style": files.url("uPlot.min.css"),
+            "data-plots": files.url("uPlot.iife.min.js"), "data-plots-css": files.url("uPlot.min.css"),
         }),
     )  # fmt: skip
     updated = tag("p", {"id": "updated"}, tag("span", {"id": "moment"}, "as of ", moment), tag(

@@ -229,7 +229,7 @@
   async function begin() {
     sayFreshness(); // the words of a time cost 15 ms at their first use
     const src = policy ? policy.createScriptURL(files.plots) : files.plots;
-    await Promise.allSettled([load("link", { rel: "stylesheet", href: files.plotsStyle }), load("script", { src })]);
+    await Promise.allSettled([load("link", { rel: "stylesheet", href: files.plotsCss }), load("script", { src })]);
     keepHistory();
   }
 
