@@ -61,7 +61,7 @@ from obcd.errors import InputError
 from obcd.hosts.record import CardReading
 from obcd.spool.folders.layout import Layout, SpoolLock
 from obcd.spool.folders.mounts import LOCAL_ROOT, Mount, doubt_root, read_mount
-from obcd.spool.inbox.arrivals import Key
+from obcd.spool.inbox.drops import Key
 from obcd.spool.inbox.submitters import find_api_user
 from obcd.spool.intake.recovery import Recovery
 from obcd.spool.job.job_folder import JobHeader, read_place

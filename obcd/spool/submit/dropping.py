@@ -40,7 +40,8 @@ from obcd.core.tables.unpacking import unfold
 from obcd.core.user_limits import LINE_BYTES
 from obcd.errors import FormError, InputError, LineError
 from obcd.spool.folders import acl, disk
-from obcd.spool.inbox.arrivals import MARKER_SUFFIX, MAX_NAME_BYTES, ORPHAN_SECONDS, Marker, hidden_name, read_small
+from obcd.spool.inbox.markers import ORPHAN_SECONDS, Marker, read_small
+from obcd.spool.inbox.names import MAX_NAME_BYTES, hidden, marker_of
 from obcd.text import printable
 
 #: Bytes of an unpacked file that are checked; the coordinator has its own limit ([spool] max_expanded_bytes).
@@ -256,11 +257,6 @@ def drop(reader: IO[bytes], label: str, target: Target, max_line_bytes: int, ste
     )
 
 
-def hidden(path: Path, drop_id: str) -> Path:
-    """Return the name of a drop's copy until it gets its final name."""
-    return path.with_name(hidden_name(drop_id))
-
-
 def is_named(temporary: Path) -> bool:
     """Return whether a complete copy got its final name: it has both names, or the hidden one is removed."""
     try:
@@ -271,7 +267,7 @@ def is_named(temporary: Path) -> bool:
 
 def clear_rests(path: Path, drop_id: str) -> None:
     """Remove the rest of a drop that was interrupted before it was made: its hidden copy and its marker."""
-    marker = path.with_name(path.name + MARKER_SUFFIX)
+    marker = marker_of(path)
     with contextlib.suppress(OSError, ValueError):  # missing, or another user's
         raw = read_small(marker)
         # It is this user's and empty: the crash came before its content was written.
@@ -502,7 +498,7 @@ def _marked(target: Path, content: _Content, drop_id: str) -> Iterator[None]:
     Raises:
         InputError: If another submitter's marker is there.
     """
-    marker = target.with_name(target.name + MARKER_SUFFIX)
+    marker = marker_of(target)
     document: dict[str, object] = {
         "sha256": content.sha256,
         "bytes": content.size,

@@ -37,7 +37,8 @@ from obcd.errors import AlreadyRunningError, InputError
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
 from obcd.spool.folders.user_folders import find_places, is_home
-from obcd.spool.inbox.arrivals import DROP_ID
+from obcd.spool.inbox.markers import DROP_ID
+from obcd.spool.inbox.names import hidden
 from obcd.spool.submit.dropping import (
     ComingError,
     Submitted,
@@ -46,7 +47,6 @@ from obcd.spool.submit.dropping import (
     clear_rests,
     drop,
     drop_name,
-    hidden,
     is_named,
 )
 from obcd.text import printable

@@ -16,7 +16,9 @@ from obcd.core.tables.file_format import Form, form_of, stem_of, why_not_taken
 from obcd.errors import InputError
 from obcd.results.verify import Verdict, verify
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import CONTROL, Inbox, Key, is_control
+from obcd.spool.inbox.arrivals import Inbox
+from obcd.spool.inbox.drops import Key
+from obcd.spool.inbox.names import CONTROL, is_control
 from obcd.spool.intake import acceptance, reading
 from obcd.spool.intake.acceptance import Accepted, NotYet, Rejected, accept
 from obcd.spool.intake.recovery import load_job

@@ -12,7 +12,9 @@ import pytest
 from obcd.clock import wall
 from obcd.errors import InputError
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import Inbox, Key, Marker, Unfit
+from obcd.spool.inbox.arrivals import Inbox
+from obcd.spool.inbox.drops import Key, Unfit
+from obcd.spool.inbox.markers import Marker
 from obcd.spool.intake.acceptance import Accepted, accept
 from obcd.spool.submit import dropping
 from obcd.spool.submit.dropping import DropChangedError, drop, find_target, open_source, submit
