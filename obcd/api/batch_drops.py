@@ -23,8 +23,9 @@ from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.control import ControlVerb, control_name, put_control
 from obcd.spool.inbox.drops import Key
 from obcd.spool.inbox.names import hidden, marker_of
-from obcd.spool.submit.dropping import drop, find_target, open_source
+from obcd.spool.submit.dropping import drop, open_source
 from obcd.spool.submit.exactly_once import DropRecord
+from obcd.spool.submit.target import find_target
 from obcd.users import find_user_name
 
 #: Bytes of a file in which its first line is looked for; a longer one is for the coordinator to judge.

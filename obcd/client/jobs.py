@@ -40,8 +40,8 @@ from obcd.spool.folders.status_file import is_running
 from obcd.spool.inbox.control import ControlVerb
 from obcd.spool.inbox.drops import Key
 from obcd.spool.submit.by_content import note_published, was_published
-from obcd.spool.submit.dropping import Target
 from obcd.spool.submit.exactly_once import find_state_folder
+from obcd.spool.submit.target import Target
 from obcd.text import printable
 
 if TYPE_CHECKING:

@@ -58,6 +58,16 @@ class Marker:
         except RecursionError:
             raise ValueError("nested too deeply") from None
 
+    def encode(self) -> bytes:
+        """Return the content of the file; what is not known is left out."""
+        known = {"lines": self.lines} if self.lines is not None else {}
+        words = {"parent": self.parent, "submitter": self.submitter, "trial": self.trial, "by": self.by}
+        document = {
+            **{"sha256": self.sha256, "bytes": self.size, **known, "drop_id": self.drop_id},
+            **{key: text for key, text in words.items() if text},
+        }
+        return json.dumps(document).encode() + b"\n"
+
     @classmethod
     def _of(cls, document: object) -> Marker:
         if not isinstance(document, dict):

@@ -26,8 +26,10 @@ from obcd.spool.inbox.names import marker_of
 from obcd.spool.outbox.publication import find_published
 from obcd.spool.outbox.publish_rename import MANIFEST
 from obcd.spool.outbox.status_folders import find_progress
-from obcd.spool.submit.dropping import ComingError, Submitted, TakenError, Target, drop
+from obcd.spool.submit.dropping import Submitted, drop
 from obcd.spool.submit.exactly_once import COMING_SECONDS, LOOK_SECONDS, DropRecord, find_evidence, record_path
+from obcd.spool.submit.marking import ComingError, TakenError
+from obcd.spool.submit.target import Target
 from obcd.text import printable
 
 

@@ -24,7 +24,8 @@ from obcd.spool.intake.acceptance import Accepted, NotYet, Rejected, accept
 from obcd.spool.intake.recovery import load_job
 from obcd.spool.job.job_folder import JobHeader, read_header
 from obcd.spool.outbox.publication import publish
-from obcd.spool.submit.dropping import drop, find_target, submit
+from obcd.spool.submit.dropping import drop, submit
+from obcd.spool.submit.target import find_target
 from tests.golden.wording import wording
 from tests.unit.spool.spools import (
     accept_bytes,

@@ -32,7 +32,8 @@ from obcd.spool.inbox.names import is_ignored
 from obcd.spool.intake.acceptance import NotYet, Rejected, accept
 from obcd.spool.intake.recovery import load_job
 from obcd.spool.outbox.publication import publish
-from obcd.spool.submit.dropping import drop, find_target
+from obcd.spool.submit.dropping import drop
+from obcd.spool.submit.target import find_target
 from tests.golden.wording import wording
 from tests.unit.spool.spools import (
     accept_bytes,
