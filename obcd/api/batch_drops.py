@@ -20,10 +20,12 @@ from obcd.core.user_limits import LINE_BYTES
 from obcd.errors import LineError
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import MARKER_SUFFIX, Key
 from obcd.spool.inbox.control import ControlVerb, control_name, put_control
-from obcd.spool.submit.dropping import drop, find_target, hidden, open_source
+from obcd.spool.inbox.drops import Key
+from obcd.spool.inbox.names import hidden, marker_of
+from obcd.spool.submit.dropping import drop, open_source
 from obcd.spool.submit.exactly_once import DropRecord
+from obcd.spool.submit.target import find_target
 from obcd.users import find_user_name
 
 #: Bytes of a file in which its first line is looked for; a longer one is for the coordinator to judge.
@@ -98,7 +100,7 @@ class BatchDrops:
         if record.drop_id and record.cancelling_at is not None and not record.folder:
             path, taken = self._places(record)
             with contextlib.suppress(OSError):
-                disk.remove(path.with_name(path.name + MARKER_SUFFIX))
+                disk.remove(marker_of(path))
             with contextlib.suppress(OSError):
                 disk.remove(taken)
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from obcd.api.token_file import TokenFile
-from obcd.config.settings import Api, Settings
+from obcd.config.settings import Settings
+from obcd.config.tables import Api
 from obcd.errors import ConfigurationError, InputError
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout, make_own

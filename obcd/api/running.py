@@ -17,7 +17,8 @@ from obcd.api.place import ApiPlace
 from obcd.api.routes import ApiParts, make_application
 from obcd.api.uploads import UploadLimits, Uploads
 from obcd.clock import wall
-from obcd.config.settings import DAY_SECONDS, Settings
+from obcd.config.settings import Settings
+from obcd.config.tables import DAY_SECONDS
 from obcd.core.request.records import plain_model
 from obcd.errors import AlreadyRunningError, InputError
 from obcd.serving.server import serve

@@ -14,7 +14,8 @@ import click
 
 from obcd.client.watching.job_view import find_view
 from obcd.config.loading import find_configuration, find_root, load_settings, read_document
-from obcd.config.settings import Settings, Spool
+from obcd.config.settings import Settings
+from obcd.config.tables import Spool
 from obcd.core.tables.file_format import is_delimiter
 from obcd.errors import ConfigurationError, UsageError
 from obcd.spool.folders.layout import Layout

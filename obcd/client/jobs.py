@@ -37,11 +37,11 @@ from obcd.results.reading.answers import Answer, FailedLine, read_schema
 from obcd.results.reading.sources import PublishedFolder
 from obcd.results.reading.with_retries import Retries, read_whole
 from obcd.spool.folders.status_file import is_running
-from obcd.spool.inbox.arrivals import Key
 from obcd.spool.inbox.control import ControlVerb
+from obcd.spool.inbox.drops import Key
 from obcd.spool.submit.by_content import note_published, was_published
-from obcd.spool.submit.dropping import Target
 from obcd.spool.submit.exactly_once import find_state_folder
+from obcd.spool.submit.target import Target
 from obcd.text import printable
 
 if TYPE_CHECKING:

@@ -25,8 +25,9 @@ from obcd.core.tables.file_format import JSONL, form_of, stem_of
 from obcd.errors import InputError, UsageError
 from obcd.spool.folders.disk import BLOCK
 from obcd.spool.submit.by_content import KeyedContent, find_recorded, submit_content
-from obcd.spool.submit.dropping import Submitted, drop_name, find_target, open_source
+from obcd.spool.submit.dropping import Submitted, open_source
 from obcd.spool.submit.exactly_once import find_state_folder
+from obcd.spool.submit.target import drop_name, find_target
 from obcd.text import plural, printable
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """The descriptions of the configuration's keys: the comments of the sample `etc/obcd.toml`, which is their one source.
 
-The manual shows them, and the JSON Schema of every table carries them (`settings.Table`). Keys that follow each other
+The manual shows them, and the JSON Schema of every table carries them (`values.Table`). Keys that follow each other
 without a comment between them share the comment above the first.
 """
 
@@ -21,7 +21,7 @@ KEY = re.compile(r"^(?:# )?(?P<line>(?P<key>[a-z_]+) = .*?(?:\s# (?P<comment>[^\
 #: The table whose keys are described where they stand first; the sample only shows some of them there.
 PROFILES = "profiles"
 
-#: {model of `obcd.config.settings`: its table; "" is the top level}
+#: {model of the configuration: its table; "" is the top level}
 TABLE_NAMES = {
     "Settings": "",
     "Instance": "ollama_instances",

@@ -1,4 +1,4 @@
-"""The JSON Schema of obcd.toml, for editors: made from the models in `settings`, with the sample's comments as help.
+"""The JSON Schema of obcd.toml, for editors: made from the models of its tables, with the sample's comments as help.
 
 It is draft-07 without references and without nulls: taplo follows no `$ref` into `$defs` while it completes keys, and
 TOML has no null. It says less than the models do: what needs code (an endpoint's name, a template) is a string.
@@ -12,7 +12,9 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from obcd.config.descriptions import PROFILES, describe_key
-from obcd.config.settings import MAX_CONTEXT, MIN_CONTEXT, NONE, Profile, Settings
+from obcd.config.settings import Settings
+from obcd.config.tables import NONE, Profile
+from obcd.config.values import MAX_CONTEXT, MIN_CONTEXT
 from obcd.core.request.lines import OPTION_TYPES, THINK_LEVELS
 
 DRAFT = "http://json-schema.org/draft-07/schema#"

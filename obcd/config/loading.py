@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import grp
+import json
 import os
 import pwd
 import re
@@ -15,27 +17,19 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from obcd.config.notify_tables import Notifications, ProfileNotifications
 from obcd.config.places import usual_configuration, usual_root
-from obcd.config.settings import (
-    Api,
-    Cluster,
-    Host,
-    Instance,
-    Notifications,
-    Page,
-    Profile,
-    ProfileNotifications,
-    Requests,
-    Settings,
-    Spool,
-    Table,
-    read_file,
-    read_schema,
-)
+from obcd.config.settings import Settings
+from obcd.config.tables import Api, Cluster, Host, Instance, Page, Profile, Requests, Spool
+from obcd.config.values import Table
 from obcd.core.request.lines import OPTION_TYPES
+from obcd.core.schema.schemas import check_schema
+from obcd.core.schema.wrapping import unwrapped, why_no_schema
 from obcd.errors import ConfigurationError
 from obcd.text import printable
 
+#: Longest configuration or schema, in bytes: reading it again takes a moment of the coordinator's loop.
+MAX_FILE_BYTES = 2**20
 #: A key that TOML accepts without quotes.
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 #: tomllib's message for a table whose header occurs a second time; the group is the name as a tuple.
@@ -186,6 +180,46 @@ def _read_schemas(path: Path, settings: Settings) -> dict[str, dict[str, object]
     if faults:
         raise ConfigurationError(report(path, faults))
     return schemas
+
+
+def read_file(path: Path) -> bytes:
+    """Read a small regular file: a daemon that reads it again must not wait for a FIFO or read a whole disk.
+
+    Raises:
+        OSError: If it cannot be read, is not a regular file, or is longer than `MAX_FILE_BYTES`.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        raw = file.read(MAX_FILE_BYTES + 1)
+    if len(raw) > MAX_FILE_BYTES:
+        raise OSError(errno.EFBIG, f"it is longer than {MAX_FILE_BYTES} bytes", str(path))
+    return raw
+
+
+def read_schema(path: Path) -> tuple[dict[str, object], str]:
+    """Read a JSON schema.
+
+    Returns:
+        The schema, and its path in the file if that is an envelope around it, e.g. `json_schema.schema`; else "".
+
+    Raises:
+        ValueError: If it cannot be used; the message is the reason.
+    """
+    try:
+        schema = json.loads(read_file(path))
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(schema, dict) or not schema:
+        raise ValueError(f"{path} is not a JSON schema: it must hold an object")
+    inner, place = unwrapped(schema)
+    why = why_no_schema(inner) or check_schema(inner)
+    if why:
+        raise ValueError(f"{path} is not a JSON schema that can be held to: {why}")
+    return dict(inner), place
 
 
 def report(path: Path, faults: Iterable[str]) -> str:

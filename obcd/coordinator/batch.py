@@ -27,7 +27,7 @@ from obcd.core.tables.foreign_files import OTHER_ENCODING
 from obcd.errors import InputError
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout, SpoolLock
-from obcd.spool.inbox.arrivals import Drop, Identity, Key
+from obcd.spool.inbox.drops import Drop, Identity, Key
 from obcd.spool.intake import pipes, recovery
 from obcd.spool.intake.acceptance import accept_copy
 from obcd.spool.intake.reading import AcceptOrder, RejectedError

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from obcd.config.settings import Settings, read_schema
+from obcd.config.loading import read_schema
+from obcd.config.settings import Settings
 from obcd.core.schema.server_schema import schema_remarks
 from obcd.diagnostics.findings import Finding, note, warning
 from obcd.text import printable

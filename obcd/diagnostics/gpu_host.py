@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from obcd.config.settings import Host, Settings
+from obcd.config.settings import Settings
+from obcd.config.tables import Host
 from obcd.diagnostics.findings import Finding, fault, note, right, warning
 from obcd.errors import ConfigurationError, InputError, ObcdError
 from obcd.host.cards.gpus import discover

@@ -1,6 +1,6 @@
 """The page `configuration.md`: every key of obcd.toml with its description, what it takes, and its default. Pure.
 
-Types, limits and defaults come from the models of `obcd.config.settings`, descriptions from the sample (see
+Types, limits and defaults come from the models in `obcd.config`, descriptions from the sample (see
 `descriptions`) or, where a model's field has one, from there.
 """
 
@@ -16,22 +16,10 @@ from pydantic_core import to_jsonable_python
 
 from obcd.config.descriptions import key_descriptions
 from obcd.config.loading import KEYS
-from obcd.config.settings import (
-    MAX_CONTEXT,
-    MIN_CONTEXT,
-    NONE,
-    Api,
-    Cluster,
-    Host,
-    Instance,
-    Notifications,
-    Page,
-    Profile,
-    Requests,
-    Settings,
-    Spool,
-    Table,
-)
+from obcd.config.notify_tables import Notifications
+from obcd.config.settings import Settings
+from obcd.config.tables import NONE, Api, Cluster, Host, Instance, Page, Profile, Requests, Spool
+from obcd.config.values import MAX_CONTEXT, MIN_CONTEXT, Table
 from obcd.manual.markdown import escape
 
 INTRODUCTION = """\

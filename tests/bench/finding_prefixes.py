@@ -11,7 +11,7 @@ from pathlib import Path
 
 from obcd.core.request.records import JobSettings
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import Drop, Identity, Key
+from obcd.spool.inbox.drops import Drop, Identity, Key
 from obcd.spool.intake.acceptance import accept_copy
 from obcd.spool.intake.reading import AcceptOrder
 from obcd.spool.job.lane_index import NAME

@@ -19,7 +19,9 @@ from obcd.core.tables.file_format import kept_name
 from obcd.errors import ObcdError
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import MARKER_SUFFIX, Drop, Identity, Key, Marker, read_small
+from obcd.spool.inbox.drops import Drop, Identity, Key
+from obcd.spool.inbox.markers import Marker, read_small
+from obcd.spool.inbox.names import marker_of
 from obcd.spool.intake import recovery
 from obcd.spool.intake.acceptance import Accepted, accept, accept_claimed
 from obcd.spool.intake.reading import AcceptOrder
@@ -160,7 +162,7 @@ class Run:
     def lying(self) -> Iterator[Drop]:
         for profile in ("", "clinical"):
             for path in sorted((self.layout.inbox / profile).glob("*.jsonl")):
-                marker = path.with_name(path.name + MARKER_SUFFIX)
+                marker = marker_of(path)
                 found = Marker.parse(read_small(marker)) if marker.exists() else None
                 yield Drop(Key(profile, path.name), Identity.of(path.stat()), found)
 

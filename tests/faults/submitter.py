@@ -17,7 +17,8 @@ from pathlib import Path
 from obcd.errors import InputError
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import Drop, Identity, Key, Marker, read_small
+from obcd.spool.inbox.drops import Drop, Identity, Key
+from obcd.spool.inbox.markers import Marker, read_small
 from obcd.spool.intake.acceptance import Accepted, accept
 from obcd.spool.intake.reading import AcceptOrder
 from obcd.spool.job import ledger

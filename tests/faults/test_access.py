@@ -15,7 +15,8 @@ from obcd.errors import InputError
 from obcd.spool.folders import acl, disk
 from obcd.spool.folders.layout import Layout, SpoolLock
 from obcd.spool.folders.user_folders import home_names
-from obcd.spool.inbox.arrivals import Drop, Inbox, Key
+from obcd.spool.inbox.arrivals import Inbox
+from obcd.spool.inbox.drops import Drop, Key
 from obcd.spool.intake import recovery
 from obcd.spool.intake.acceptance import Accepted, Gone, Rejected, Verdict, accept
 from obcd.spool.intake.reading import AcceptOrder

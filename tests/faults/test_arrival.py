@@ -15,7 +15,8 @@ import pytest
 from obcd.coordinator.inbox_watch import InboxWatch
 from obcd.coordinator.loop_waits import Waker
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import Drop, Inbox
+from obcd.spool.inbox.arrivals import Inbox
+from obcd.spool.inbox.drops import Drop
 from obcd.spool.intake.acceptance import Accepted, Rejected, Verdict, accept
 from tests.faults.conftest import Mount
 from tests.support import wait_until

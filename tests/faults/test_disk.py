@@ -19,7 +19,7 @@ from obcd.coordinator.jobs.recorder import Entry, Recorder
 from obcd.coordinator.loop_waits import Waker
 from obcd.core.answer.counts import Counts
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import Drop
+from obcd.spool.inbox.drops import Drop
 from obcd.spool.intake.acceptance import Accepted, NotYet, accept, accept_claimed
 from obcd.spool.job import ledger
 from obcd.spool.outbox import publication

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import Inbox, Key, Unfit
+from obcd.spool.inbox.arrivals import Inbox
+from obcd.spool.inbox.drops import Key, Unfit
 from obcd.spool.outbox.status_folders import StatusFolders
 from tests.support import SOURCES
 from tests.unit.spool.spools import (

@@ -13,7 +13,7 @@ import pytest
 from obcd.errors import InputError
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import Drop
+from obcd.spool.inbox.drops import Drop
 from obcd.spool.intake import recovery
 from obcd.spool.intake.acceptance import Accepted, Repeated, accept, accept_claimed
 from obcd.spool.intake.reading import AcceptOrder

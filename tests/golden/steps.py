@@ -16,8 +16,8 @@ from obcd.cli.main import run
 from obcd.core.request.records import JobSettings
 from obcd.results.reading.seed_files import write_response_files
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import Key
 from obcd.spool.inbox.control import put_control
+from obcd.spool.inbox.drops import Key
 from obcd.spool.intake import recovery
 from obcd.spool.intake.acceptance import Accepted, accept_claimed
 from obcd.spool.intake.reading import AcceptOrder

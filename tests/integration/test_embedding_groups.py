@@ -17,13 +17,14 @@ from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.endpoint.deadlines import Deadlines
 from obcd.core.request.records import JobSettings
 from obcd.ollama.client import TIMED_OUT
+from obcd.ollama.transport import Transport
 from obcd.spool.job.cache import AnswerCache
 from obcd.standins.simulated.gpu_server import Behaviour
-from obcd.workers import worker
-from obcd.workers.job_requests import JobRequests
 from obcd.workers.loader import Loader, Preflight
 from obcd.workers.messages import Answered, Ask, AskGroup, Faulted, Grouped
 from obcd.workers.recovery_driver import RecoveryDriver
+from obcd.workers.slots.job_requests import JobRequests
+from obcd.workers.slots.slot import SharedBySlots, Slot
 from tests.integration.loopback import SimulatedServer, ok, read_request, replies, serving, simulating
 from tests.support import NEVER_HEDGED, Cluster, run_obcd, wait_until
 from tests.unit.spool.spools import accept_bytes, make_layout
@@ -42,7 +43,7 @@ def server() -> Iterator[SimulatedServer]:
         yield started
 
 
-class Slot:
+class WorkedSlot:
     """One slot of a worker, with a job of texts."""
 
     def __init__(self, root: Path, url: str) -> None:
@@ -51,8 +52,8 @@ class Slot:
         loader = Loader(url, Preflight())
         recovery = RecoveryDriver(url, loader, Deadlines(), lambda: None, lambda _: None)
         answers = AnswerCache(root / "cache.sqlite", pytest.fail)
-        self.common = worker._Common(loader, recovery, JobRequests(self.layout.jobs), answers)
-        self.slot = worker._Slot(self.common, worker.WorkerSpec("a", url, self.layout.jobs, 1.0), self.said.put)
+        self.common = SharedBySlots(loader, recovery, JobRequests(self.layout.jobs), answers)
+        self.slot = Slot(self.common, "a", Transport(url, 1.0), self.said.put)
         threading.Thread(target=self.slot.run, daemon=True).start()
 
     def accept(self, texts: list[str], job: str = "j", *, cache: bool = False, openai: bool = False) -> None:
@@ -84,7 +85,7 @@ def record_of(answered: object) -> dict[str, Any]:
 def test_group_with_one_text_too_long_answers_all_others_in_a_few_calls(
     tmp_path: Path, server: SimulatedServer
 ) -> None:
-    slot = Slot(tmp_path, server.url)
+    slot = WorkedSlot(tmp_path, server.url)
     slot.accept([LONG if number == 11 else f"text {number}" for number in range(64)])
 
     slot.ask(range(64))
@@ -109,7 +110,7 @@ def test_text_that_the_cache_knows_is_not_sent_and_openai_lines_do_not_take_it(
     tmp_path: Path, server: SimulatedServer
 ) -> None:
     # given the answers of a group
-    slot = Slot(tmp_path, server.url)
+    slot = WorkedSlot(tmp_path, server.url)
     texts = [f"text {number}" for number in range(4)]
     slot.accept(texts, cache=True)
     slot.ask(range(4), digest="d")
@@ -143,7 +144,7 @@ def test_connection_that_is_cut_in_the_middle_blames_nobody(tmp_path: Path, monk
     monkeypatch.setattr(Loader, "ensure", lambda *_: None)
     monkeypatch.setattr(Loader, "refusal", lambda *_: None)
     with serving(cut, replies(ok(b'{"models": []}'))) as broken:
-        slot = Slot(tmp_path, broken.url)
+        slot = WorkedSlot(tmp_path, broken.url)
         slot.accept(["one", "two"])
         slot.ask(range(2))
         found = slot.result()
@@ -155,11 +156,11 @@ def test_connection_that_is_cut_in_the_middle_blames_nobody(tmp_path: Path, monk
 
 
 @pytest.fixture
-def hanging(tmp_path: Path) -> Iterator[Callable[[], tuple[Slot, SimulatedServer]]]:
+def hanging(tmp_path: Path) -> Iterator[Callable[[], tuple[WorkedSlot, SimulatedServer]]]:
     with simulating(Behaviour(models=(MODEL,), seconds=0.3, load_seconds=0.0)) as slow:
 
-        def begin() -> tuple[Slot, SimulatedServer]:
-            slot = Slot(tmp_path, slow.url)
+        def begin() -> tuple[WorkedSlot, SimulatedServer]:
+            slot = WorkedSlot(tmp_path, slow.url)
             slot.accept(["one", "two"])
             slot.ask(range(2))
             wait_until(slow.requests)
@@ -169,20 +170,20 @@ def hanging(tmp_path: Path) -> Iterator[Callable[[], tuple[Slot, SimulatedServer
 
 
 def test_group_goes_on_for_the_others_when_one_is_cancelled(
-    hanging: Callable[[], tuple[Slot, SimulatedServer]],
+    hanging: Callable[[], tuple[WorkedSlot, SimulatedServer]],
 ) -> None:
     slot, _ = hanging()
 
-    slot.slot.cancel(100, is_overdue=False)
+    slot.slot.in_flight.cancel(100, is_overdue=False)
 
     assert all(isinstance(outcome, Answered) for outcome in slot.result().outcomes)
 
 
-def test_group_is_cancelled_with_its_last_request(hanging: Callable[[], tuple[Slot, SimulatedServer]]) -> None:
+def test_group_is_cancelled_with_its_last_request(hanging: Callable[[], tuple[WorkedSlot, SimulatedServer]]) -> None:
     slot, slow = hanging()
 
     for ticket in (100, 101):
-        slot.slot.cancel(ticket, is_overdue=False)
+        slot.slot.in_flight.cancel(ticket, is_overdue=False)
 
     faults = [outcome.fault for outcome in slot.result().outcomes if isinstance(outcome, Faulted)]
     assert [(fault.kind, fault.costs_attempt) for fault in faults] == [(FaultKind.CANCELLED, False)] * 2
@@ -190,11 +191,11 @@ def test_group_is_cancelled_with_its_last_request(hanging: Callable[[], tuple[Sl
 
 
 def test_late_group_charges_nobody(
-    hanging: Callable[[], tuple[Slot, SimulatedServer]], monkeypatch: pytest.MonkeyPatch
+    hanging: Callable[[], tuple[WorkedSlot, SimulatedServer]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slot, _ = hanging()
 
-    slot.slot.enforce_limit(slot.slot.limit or 0.0)
+    slot.slot.in_flight.enforce_limit(slot.slot.in_flight.limit or 0.0)
 
     faults = [outcome.fault for outcome in slot.result().outcomes if isinstance(outcome, Faulted)]
     assert [(fault.is_late_group, fault.costs_attempt) for fault in faults] == [(True, False)] * 2

@@ -19,7 +19,8 @@ from obcd.core.answer.openai.openai_response import to_record
 from obcd.errors import ConfigurationError, InputError
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import Inbox, Marker
+from obcd.spool.inbox.arrivals import Inbox
+from obcd.spool.inbox.markers import Marker
 from obcd.spool.intake import recovery
 from obcd.spool.intake.acceptance import Accepted, NotYet, Rejected, accept, accept_claimed
 from obcd.spool.job import ledger

@@ -24,7 +24,7 @@ DOTTED = re.compile(r"`([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)(?:\(\))?`")
 #: A name that is pointed to for more: "see `name`", or (`name`) at the end of what it explains.
 POINTER = re.compile(r"(?:\bsee `|\(`)([a-z_]+)`")
 #: Where the names of settings stand, to which any text may point.
-SETTINGS = ("obcd/config/settings.py", "obcd/core/request/records.py")
+SETTINGS = ("obcd/config/settings.py", "obcd/config/tables.py", "obcd/core/request/records.py")
 #: Ends of names of files, which look like attributes.
 FILE_ENDS = frozenset(
     [

@@ -15,20 +15,11 @@ import click
 from obcd.cli.common import config_option, describe_slots, find_layout, read_local_settings, root_option
 from obcd.config.endpoints import Endpoint, misplaced_path
 from obcd.config.json_schema import configuration_schema
-from obcd.config.settings import (
-    Api,
-    Cluster,
-    Host,
-    Notifications,
-    Page,
-    Profile,
-    ProfileNotifications,
-    Requests,
-    Settings,
-    Spool,
-    Table,
-)
+from obcd.config.notify_tables import Notifications, ProfileNotifications
+from obcd.config.settings import Settings
+from obcd.config.tables import Api, Cluster, Host, Page, Profile, Requests, Spool
 from obcd.config.tokens import with_tokens, with_webhook_secrets
+from obcd.config.values import Table
 from obcd.core.endpoint.concurrency import FIRST
 from obcd.core.request.model_names import how_to_get
 from obcd.core.request.records import canonical_model

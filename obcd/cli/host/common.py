@@ -13,7 +13,7 @@ from typing import Literal
 import click
 
 from obcd.cli.common import Command
-from obcd.config.settings import Host
+from obcd.config.tables import Host
 from obcd.errors import AlreadyRunningError, ConfigurationError, InputError, NoEndpointError, UsageError
 from obcd.host.servers.binding import check_address, check_registered, own_address
 from obcd.host.servers.launcher import held_ports

@@ -10,8 +10,8 @@ from obcd.core.scheduling.fair_share import LEAST_PRIORITY, MOST_PRIORITY
 from obcd.core.tables.file_format import SUFFIX, form_of
 from obcd.errors import ExitCode, InputError, TimedOutError
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import Key
 from obcd.spool.inbox.control import ControlVerb
+from obcd.spool.inbox.drops import Key
 from obcd.text import printable
 
 EPILOG = """\b

@@ -39,8 +39,9 @@ from obcd.errors import AlreadyRunningError, ExitCode, InputError, ObcdError, Us
 from obcd.spool.folders.layout import Layout
 from obcd.spool.folders.user_folders import home_names
 from obcd.spool.submit import exactly_once as record
-from obcd.spool.submit.dropping import Submitted, drop, find_target, open_source
+from obcd.spool.submit.dropping import Submitted, drop, open_source
 from obcd.spool.submit.staging import Left, Staging
+from obcd.spool.submit.target import find_target
 from obcd.text import one_line, plural, printable
 
 #: The conversions of strftime(3), without flags; Python passes others through, so a typing error would go unseen.

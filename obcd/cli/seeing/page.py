@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from obcd.cli.common import config_option, find_layout, read_settings, root_option, say
-from obcd.config.settings import Page
+from obcd.config.tables import Page
 from obcd.errors import ExitCode, UsageError
 from obcd.logs.setup import set_up_logging
 from obcd.parent_death import tie_to_parent

@@ -51,11 +51,13 @@ from obcd.results.trying.tried_lines import TriedLine, read_tried
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
 from obcd.spool.history.history_files import read_history
-from obcd.spool.inbox.arrivals import KEEP, REMOVE, Key
 from obcd.spool.inbox.control import ControlVerb, control_name, put_control
+from obcd.spool.inbox.drops import Key
+from obcd.spool.inbox.markers import KEEP, REMOVE
 from obcd.spool.outbox import publication, status_folders
 from obcd.spool.outbox.retention import HIDDEN
-from obcd.spool.submit.dropping import Submitted, Target, drop, find_target
+from obcd.spool.submit.dropping import Submitted, drop
+from obcd.spool.submit.target import Target, find_target
 from obcd.text import duration, plural, printable
 
 #: Seconds between two looks for the answers, and between two looks at the cluster meanwhile.

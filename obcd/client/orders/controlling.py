@@ -11,8 +11,8 @@ from obcd.coordinator.view import JobState, View
 from obcd.errors import InputError, TimedOutError
 from obcd.spool.folders.layout import Layout
 from obcd.spool.folders.status_file import is_running
-from obcd.spool.inbox.arrivals import Key
 from obcd.spool.inbox.control import ControlVerb, control_name, put_control, take_back
+from obcd.spool.inbox.drops import Key
 from obcd.text import printable
 
 #: Seconds between checks for the outcome.

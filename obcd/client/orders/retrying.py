@@ -19,8 +19,9 @@ from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
 from obcd.spool.folders.user_folders import find_places
 from obcd.spool.outbox.publish_rename import MANIFEST, find_shown
-from obcd.spool.submit.dropping import Submitted, drop, find_target, open_source, submit
+from obcd.spool.submit.dropping import Submitted, drop, open_source, submit
 from obcd.spool.submit.exactly_once import DropRecord, key_of
+from obcd.spool.submit.target import find_target
 from obcd.text import plural, printable
 from obcd.text_files import shown_path
 

@@ -25,7 +25,8 @@ from obcd.core.tables.unpacking import unfold
 from obcd.errors import FormError, InputError, LineError, UsageError
 from obcd.results.merging.column_kinds import ColumnKind
 from obcd.spool.folders.disk import BLOCK
-from obcd.spool.submit.dropping import MOST_UNPACKED_BYTES, open_source
+from obcd.spool.submit.dropping import open_source
+from obcd.spool.submit.line_check import MOST_UNPACKED_BYTES
 from obcd.text import printable
 
 #: Rows of a table that are plain Python values at the same time.

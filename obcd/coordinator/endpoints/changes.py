@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from obcd.config.endpoints import Endpoint
-from obcd.config.settings import Settings, Table
+from obcd.config.settings import Settings
+from obcd.config.values import Table
 from obcd.core.request.records import JobSettings
 from obcd.text import plural
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from obcd.coordinator.clerk.calls import is_large_file
 from obcd.core.user_limits import UserLimits, UserUsage, why_too_much
-from obcd.spool.inbox.arrivals import Drop, Key
+from obcd.spool.inbox.drops import Drop, Key
 
 #: The number of files of one submitter whose reason for waiting is shown in the outbox: each needs a status folder.
 MOST_TOLD = 100

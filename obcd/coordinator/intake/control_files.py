@@ -20,8 +20,9 @@ from obcd.coordinator.clerk.clerk_pair import ClerkPair
 from obcd.coordinator.jobs.job_lifecycle import Jobs
 from obcd.coordinator.view import JobState
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import ORPHAN_SECONDS, Key
 from obcd.spool.inbox.control import WHILE_THERE, Control, ControlVerb, JobControls, read_control, take_back
+from obcd.spool.inbox.drops import Key
+from obcd.spool.inbox.markers import ORPHAN_SECONDS
 from obcd.spool.job.job_folder import JobHeader
 from obcd.text import printable
 

@@ -19,7 +19,8 @@ from obcd.coordinator.view import RejectedView, WaitReason
 from obcd.core.request.keys.ignored_keys import describe_ignored
 from obcd.core.user_limits import UserUsage, why_too_large
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import Drop, Inbox, Key
+from obcd.spool.inbox.arrivals import Inbox
+from obcd.spool.inbox.drops import Drop, Key
 from obcd.spool.inbox.submitters import find_api_user, find_submitter
 from obcd.spool.intake.acceptance import Accepted, Gone, NotYet, Rejected, Repeated, Verdict
 from obcd.spool.intake.reading import AcceptOrder

@@ -13,7 +13,7 @@ from obcd.coordinator.jobs.running_job import RunningJob
 from obcd.coordinator.view import JobView
 from obcd.logs.setup import fault_text
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import Key
+from obcd.spool.inbox.drops import Key
 from obcd.spool.job.job_folder import JobHeader
 from obcd.spool.outbox.status_folders import StatusFolders
 

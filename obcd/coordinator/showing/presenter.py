@@ -28,7 +28,7 @@ from obcd.core.request.records import plain_model
 from obcd.core.scheduling.scheduler import Scheduler
 from obcd.hosts.record import CardReading
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import Key
+from obcd.spool.inbox.drops import Key
 from obcd.text import printable
 
 #: The number of reloads that are kept for the view.

@@ -13,7 +13,8 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from obcd.config.settings import Host, Settings
+from obcd.config.settings import Settings
+from obcd.config.tables import Host
 from obcd.errors import ConfigurationError
 from obcd.host.cards.card import Card, GpuError, MigInstance
 from obcd.host.cards.given import find_engine, read_given, select

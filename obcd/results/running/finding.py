@@ -21,7 +21,7 @@ from obcd.core.tables.file_format import SUFFIX, form_of, stem_of
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
 from obcd.spool.folders.user_folders import find_places
-from obcd.spool.inbox.arrivals import Key
+from obcd.spool.inbox.drops import Key
 from obcd.spool.job.job_folder import read_header
 from obcd.spool.outbox.publish_rename import MANIFEST, find_shown
 from obcd.text import printable

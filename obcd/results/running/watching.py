@@ -27,8 +27,8 @@ from obcd.results.reading.answers import MAX_RECORD_BYTES, Answer, read_answers
 from obcd.results.reading.sources import PublishedFolder
 from obcd.results.running.finding import NamedJob, Stage, find_published, read_progress
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import Key
 from obcd.spool.inbox.control import ControlVerb, control_name, put_control, take_back
+from obcd.spool.inbox.drops import Key
 from obcd.spool.outbox.output_lines import own_document
 from obcd.spool.outbox.preview import ERRORS, RESPONSES
 from obcd.spool.outbox.recorded_lines import RecordedLines

@@ -19,7 +19,8 @@ from obcd.core.tables.parquet_rows import ParquetSheet
 from obcd.core.tables.unpacking import unfold
 from obcd.errors import InputError
 from obcd.spool.folders.disk import BLOCK
-from obcd.spool.submit.dropping import MOST_UNPACKED_BYTES, open_source
+from obcd.spool.submit.dropping import open_source
+from obcd.spool.submit.line_check import MOST_UNPACKED_BYTES
 from obcd.text import printable
 
 _BOM = b"\xef\xbb\xbf"

@@ -7,167 +7,38 @@ reads the drops, which are untrusted input (see `acceptance`).
 from __future__ import annotations
 
 import contextlib
-import errno
-import json
 import os
-import re
 import stat
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 from obcd.clock import monotonic, wall
-from obcd.core.tables.file_format import ENDING, JSON, form_of, why_not_taken
-from obcd.core.tables.foreign_files import advice_by_name
-from obcd.errors import ObcdError
+from obcd.core.tables.file_format import JSON, form_of, why_not_taken
 from obcd.spool.folders import disk
+from obcd.spool.inbox.drops import Drop, Identity, Key, Unfit, why_unfit
+from obcd.spool.inbox.markers import DROP_ID, ORPHAN_SECONDS, Marker, OtherOwnerError, read_marker
+from obcd.spool.inbox.names import (
+    MARKER_SUFFIX,
+    OWN_FOLDER,
+    SYSTEM_FOLDERS,
+    hidden,
+    is_control,
+    is_ignored,
+    is_marker,
+    is_temporary,
+    marker_of,
+)
 from obcd.text import printable
 
-MARKER_SUFFIX = ".done"
-MAX_NAME_BYTES = 200
-#: The daemon's own folder in the inbox (see `layout`).
-OWN_FOLDER = ".obcd"
 #: Maximum number of entries that are searched for drops in a folder that belongs to no profile.
 MOST_STRAY = 1000
 #: Maximum number of control files of one owner that are reported.
 MOST_CONTROLS = 200
-#: Maximum size of a marker, a small JSON object.
-MAX_MARKER_BYTES = 4096
-#: Seconds that a file may go on changing before that is reported; seconds before a marker without its file is removed.
-RESTLESS_SECONDS, ORPHAN_SECONDS = 60.0, 3600.0
-
-#: What becomes of the published folder of a trial: it is kept, or removed soon.
-KEEP, REMOVE = TRIALS = ("keep", "remove")
-
-#: The form of a drop id that `obcd submit` writes into a marker.
-DROP_ID = re.compile("[0-9a-f]{16}")
-#: Ends of names that programs use while they write, for locks and for earlier versions (rsync, WinSCP, aria2, lftp,
-#: browsers, editors, Office, clouds); ignored silently, in any case.
-TEMPORARY_SUFFIXES = (
-    *("~", ".tmp", ".temp", ".part", ".partial", ".filepart", ".crdownload", ".download", ".opdownload", ".aria2"),
-    *(".swp", ".swo", ".swx", ".bak", ".bkp", ".orig", ".old", ".save", ".autosave", ".lock", ".lck", ".pid"),
-    *(".lftp-pget-status", ".icloud", ".!ut", ".!qb", ".kate-swp", ".crswap", ".rsync-partial"),
-)
-#: Beginnings of such names: hidden files, Emacs, the owner files of Office, Syncthing, Word.
-TEMPORARY_PREFIXES = (".", "#", "~$", "~syncthing~", "~wr")
-#: Files that systems put into folders: Windows, macOS, Synology, WebDAV.
-SYSTEM_FILES = frozenset(
-    ("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "autorun.inf", "icon\r", "$recycle.bin")
-)
-#: Folders of systems, which belong to no profile and hold nobody's drops.
-SYSTEM_FOLDERS = frozenset(
-    ("$recycle.bin", "system volume information", "lost+found", "@eadir", "#recycle", "__macosx")
-)
-#: Names without an ending: vim tries whether it may write with 4913 and more; Excel writes under eight digits first.
-_PROBES = re.compile(r"4913|(?:5|6|7)\d{3}|[0-9A-F]{5}000")
-#: macOS writes `notes.csv.sb-1f2e3d4c-AbCdEf` first.
-_SAFE_SAVE = re.compile(r".+\.sb-[0-9a-f]{8}-\w{6}", re.DOTALL)
-#: Names of control files beside a drop (see `control`, which also has the range of the number).
-CONTROL = re.compile(rf"(?P<drop>.+{ENDING})\.(?P<verb>cancel|pause|resume|priority|show)(-(?P<value>.*))?", re.DOTALL)
-
-
-class Key(NamedTuple):
-    """A file of the inbox: its profile ("" for the inbox itself) and its name."""
-
-    profile: str
-    name: str
-
-
-class Identity(NamedTuple):
-    """The fields of `fstat` that must not change while a file settles."""
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    uid: int = -1
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> Identity:
-        """Take the identity from a stat result."""
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_uid)
-
-
-@dataclass(frozen=True, slots=True)
-class Marker:
-    """The content of `name.jsonl.done`; fields are empty if it does not have them.
-
-    Example: `{"sha256": "…", "bytes": 8123, "lines": 30, "drop_id": "…", "parent": "<job>"}`; an empty file is a valid
-    marker. `parent` is the job whose failed lines these are (`obcd retry`); `submitter` is the user for whom the API
-    dropped it (see `submitters`). `trial` is `keep` or `remove` for a few lines that are tried (`obcd try`),
-    and `by` is when the lines should be answered, e.g. `2026-12-02T06:00+01:00`, `tomorrow 06:00`.
-    """
-
-    sha256: str = ""
-    size: int | None = None
-    lines: int | None = None
-    drop_id: str = ""
-    parent: str = ""
-    submitter: str = ""
-    trial: str = ""
-    by: str = ""
-
-    @classmethod
-    def parse(cls, raw: bytes) -> Marker:
-        """Parse a marker; a key with an invalid value counts as missing.
-
-        Raises:
-            ValueError: If it is neither empty nor a JSON object, or is nested too deeply.
-        """
-        try:
-            document: object = json.loads(raw) if raw.strip() else {}
-            return cls._of(document)
-        except RecursionError:
-            raise ValueError("nested too deeply") from None
-
-    @classmethod
-    def _of(cls, document: object) -> Marker:
-        if not isinstance(document, dict):
-            raise ValueError("not an object")
-        size, lines = document.get("bytes"), document.get("lines")
-        return cls(
-            sha256=printable(str(document.get("sha256", "")))[:64],
-            size=size if isinstance(size, int) else None,
-            lines=lines if isinstance(lines, int) else None,
-            drop_id=printable(str(document.get("drop_id", "")))[:64],
-            parent=printable(str(document.get("parent", "")))[:64],
-            submitter=printable(str(document.get("submitter", "")))[:256],
-            trial=trial if (trial := document.get("trial")) in TRIALS else "",
-            by=printable(str(document.get("by", "")))[:64],
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """A settled file, ready for the clerk."""
-
-    key: Key
-    identity: Identity
-    marker: Marker | None
-
-
-class Unfit(StrEnum):
-    """Why an entry is not a drop; the value is the sentence for `why.txt`."""
-
-    NAME = (
-        "its name does not end in .jsonl: rename it if it holds prompts (of plain text obcd prepare makes a prompt "
-        "file), or remove it"
-    )
-    LONG = f"its name is longer than {MAX_NAME_BYTES} bytes: give it a shorter one"
-    UNPRINTABLE = "its name has characters that cannot be shown: rename it"
-    LINK = "it is a symbolic link: links are never followed, copy the file itself"
-    SPECIAL = "it is not a regular file"
-    HARD_LINK = "it has a second hard link: it is accepted when the other one is removed"
-    UNREADABLE = "the daemon may not read it: chmod g+r (or a+r) the file"
-    CLOSED = "the daemon may not read this folder: chmod g+rx"
-    PROFILE = (
-        "there is no profile of this name in the configuration: move the files to the inbox or to a profile's folder"
-    )
+#: Seconds that a file may go on changing before that is reported.
+RESTLESS_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -179,33 +50,6 @@ class _Watched:
     held: str = ""  # why the clerk did not accept it
     held_until: float = 0.0
     given: bool = False  # whether the clerk has it and has given no verdict yet
-
-
-def hidden_name(drop_id: str) -> str:
-    """Return the name of a submitter's copy until it gets its final name."""
-    return f".{drop_id}.tmp"
-
-
-def is_ignored(name: str) -> bool:
-    """Return whether a name cannot be that of a drop: it is temporary or a system's, a marker's or a control file's."""
-    return is_temporary(name) or name.endswith(MARKER_SUFFIX) or is_control(name)
-
-
-def is_temporary(name: str) -> bool:
-    """Return whether a name is that of a file that a program or a system made for itself."""
-    low = name.lower()
-    return (
-        low.startswith(TEMPORARY_PREFIXES)
-        or low.endswith(TEMPORARY_SUFFIXES)
-        or low in SYSTEM_FILES
-        or _PROBES.fullmatch(name) is not None
-        or _SAFE_SAVE.fullmatch(name) is not None
-    )
-
-
-def is_control(name: str) -> bool:
-    """Return whether a name is that of a control file, valid or not; a name that ends like a drop's is a drop's."""
-    return form_of(name) is None and CONTROL.fullmatch(name) is not None
 
 
 class Inbox:
@@ -290,7 +134,7 @@ class Inbox:
                 continue
             key = Key(profile, entry.name)
             if is_ignored(entry.name):
-                if _is_marker(entry.name) and not entry.name.startswith((".", "#")):
+                if is_marker(entry.name) and not entry.name.startswith((".", "#")):
                     markers.add(key)
                 elif is_control(entry.name) and not entry.name.startswith((".", "#")):
                     owner = _owner_of(entry)
@@ -352,7 +196,7 @@ class Inbox:
     @property
     def settling(self) -> list[Key]:
         """The files that are settling, so that the next scan should come soon."""
-        return [key for key, watched in self._watched.items() if not watched.given and not watched.held]
+        return [key for key in self._watched if self.is_settling(key)]
 
     def _clear_orphans(self, markers: set[Key], seen: set[Key], now: float) -> Iterator[None]:
         """Remove markers whose file has been missing for long: they must not count for the next drop of that name."""
@@ -368,7 +212,7 @@ class Inbox:
     def _clear_orphan(self, key: Key) -> None:
         path = self._folder(key.profile) / key.name
         if not os.path.lexists(path.with_name(key.name.removesuffix(MARKER_SUFFIX))):
-            remove_entry(path)
+            _remove_entry(path)
 
     def _entries(self) -> Iterator[tuple[str, os.DirEntry[str] | None]]:
         """Yield the entries of the inbox and of its profiles' folders; None for a folder that is none of these."""
@@ -406,7 +250,7 @@ class Inbox:
             self._said[Key("", entry.name)] = Unfit.PROFILE
 
     def _look(self, key: Key, entry: os.DirEntry[str], now: float) -> Drop | None:
-        unfit = _why_unfit(entry) or why_not_taken(entry.name, self._accepts.get(key.profile, frozenset()))
+        unfit = why_unfit(entry) or why_not_taken(entry.name, self._accepts.get(key.profile, frozenset()))
         if unfit:
             self._said[key] = unfit
             return None
@@ -458,10 +302,10 @@ class Inbox:
         """
         path = self._folder(key.profile) / key.name
         try:
-            marker = read_marker(path.with_name(key.name + MARKER_SUFFIX), status.st_uid)
+            marker = read_marker(marker_of(path), status.st_uid)
             if not DROP_ID.fullmatch(marker.drop_id):
                 return False
-            twin = path.with_name(hidden_name(marker.drop_id))
+            twin = hidden(path, marker.drop_id)
             if not os.path.samestat(twin.lstat(), status):
                 return False
             twin.unlink()
@@ -494,11 +338,11 @@ class Inbox:
 
     def _marker(self, key: Key, identity: Identity) -> tuple[Marker | None, str]:
         """Return the file's marker, and why the file must wait because of it ("" if it need not)."""
-        path = self._folder(key.profile) / (key.name + MARKER_SUFFIX)
+        path = marker_of(self._folder(key.profile) / key.name)
         try:
             marker = read_marker(path, identity.uid)
         except OtherOwnerError:  # otherwise it would block the owner's own marker
-            remove_entry(path)
+            _remove_entry(path)
             return None, ""
         except FileNotFoundError:
             missing = f"it waits for its marker {printable(path.name)} ([spool] require_marker is set)"
@@ -510,26 +354,7 @@ class Inbox:
         return marker, ""
 
 
-class OtherOwnerError(ObcdError, OSError):
-    """A marker belongs to a user who may not write one for the drop."""
-
-
-def read_marker(path: Path, owner: int) -> Marker:
-    """Read a drop's marker; it counts if it belongs to the owner of the drop, to root or to the daemon's user.
-
-    Everybody may write to a shared inbox: another user's marker could get a file accepted that is still being written.
-
-    Raises:
-        OtherOwnerError: If it belongs to another user.
-        OSError: If it cannot be read.
-        ValueError: If it is not a valid marker.
-    """
-    if path.lstat().st_uid not in (owner, 0, os.geteuid()):
-        raise OtherOwnerError(errno.EPERM, os.strerror(errno.EPERM), str(path))
-    return Marker.parse(read_small(path, (owner, 0, os.geteuid())))
-
-
-def remove_entry(path: Path) -> None:
+def _remove_entry(path: Path) -> None:
     """Remove a file, a link or an empty folder, if possible."""
     with contextlib.suppress(OSError):
         if stat.S_ISDIR(path.lstat().st_mode):
@@ -538,50 +363,8 @@ def remove_entry(path: Path) -> None:
             path.unlink()
 
 
-def read_small(path: Path, owners: Collection[int] = ()) -> bytes:
-    """Read a small regular file without following a link or blocking on a FIFO.
-
-    Args:
-        owners: The allowed owners; (): any.
-
-    Raises:
-        OSError: If it cannot be read.
-        ValueError: If it is not a small regular file, or belongs to another user.
-    """
-    with disk.open_regular(path, os.O_NOFOLLOW) as file:
-        status = os.fstat(file.fileno())
-        if status.st_size > MAX_MARKER_BYTES:
-            raise ValueError("not a small file")
-        if owners and status.st_uid not in owners:  # replaced after it was checked
-            raise ValueError("another user's file")
-        return file.read(MAX_MARKER_BYTES)
-
-
 def _owner_of(entry: os.DirEntry[str]) -> int:
     try:
         return entry.stat(follow_symlinks=False).st_uid
     except OSError:  # gone
         return -1
-
-
-def _why_unfit(entry: os.DirEntry[str]) -> str:
-    """Return why an entry is not a drop, "" if it is one."""
-    unfit = _unfit_entry(entry)
-    advice = advice_by_name(entry.name) if unfit is Unfit.NAME else ""
-    return f"{unfit}; {advice}" if advice else unfit or ""
-
-
-def _unfit_entry(entry: os.DirEntry[str]) -> Unfit | None:
-    if entry.is_symlink():
-        return Unfit.LINK
-    if not entry.is_file(follow_symlinks=False):
-        return Unfit.SPECIAL
-    if not entry.name.isprintable():  # surrogates of undecodable bytes are not printable either
-        return Unfit.UNPRINTABLE
-    if len(os.fsencode(entry.name)) > MAX_NAME_BYTES:
-        return Unfit.LONG
-    return None if form_of(entry.name) is not None else Unfit.NAME
-
-
-def _is_marker(name: str) -> bool:
-    return name.endswith(MARKER_SUFFIX) and form_of(name.removesuffix(MARKER_SUFFIX)) is not None

@@ -26,7 +26,9 @@ from obcd.core.endpoint.faults import job_cancelled
 from obcd.core.scheduling.fair_share import COMMON, LEAST_PRIORITY, MOST_PRIORITY, Rank
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import CONTROL, MAX_MARKER_BYTES, Identity, Key
+from obcd.spool.inbox.drops import Identity, Key
+from obcd.spool.inbox.markers import MAX_MARKER_BYTES
+from obcd.spool.inbox.names import CONTROL
 from obcd.spool.job import crash_count, ledger
 from obcd.spool.job.job_folder import JobHeader, read_firsts, read_places
 

@@ -10,7 +10,7 @@ import os
 import pwd
 from dataclasses import dataclass
 
-from obcd.spool.inbox.arrivals import Marker
+from obcd.spool.inbox.markers import Marker
 
 
 @dataclass(frozen=True, slots=True)

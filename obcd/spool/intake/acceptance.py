@@ -22,7 +22,9 @@ from obcd.errors import FormError
 from obcd.spool.folders import disk
 from obcd.spool.folders.disk_space import find_shortage, read_space, shown_size
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import MARKER_SUFFIX, Identity, Marker, read_marker
+from obcd.spool.inbox.drops import Identity
+from obcd.spool.inbox.markers import Marker, read_marker
+from obcd.spool.inbox.names import marker_of
 from obcd.spool.inbox.submitters import Submitter, find_submitter
 from obcd.spool.intake.reading import (
     AcceptOrder,
@@ -255,7 +257,7 @@ def _drop_claim(claim: Path) -> None:
 
 def claim_marker(source: Path, folder: Path, expected: Marker | None, owner: int) -> None:
     """Move a file's marker beside its claim, unless it belongs to a newer drop of the same name now."""
-    path = source.with_name(source.name + MARKER_SUFFIX)
+    path = marker_of(source)
     try:
         found = read_marker(path, owner)
     except (OSError, ValueError):  # removed, or not a valid marker any more

@@ -41,7 +41,8 @@ from obcd.core.user_limits import LINE_BYTES
 from obcd.errors import CutOffError, FormError, LineError, ObcdError
 from obcd.spool.folders import disk
 from obcd.spool.folders.disk_space import find_shortage, read_space
-from obcd.spool.inbox.arrivals import Drop, Marker
+from obcd.spool.inbox.drops import Drop
+from obcd.spool.inbox.markers import Marker
 from obcd.spool.intake.first_lines import first_lines
 from obcd.spool.job import lane_index, ledger
 from obcd.spool.job.job_folder import (

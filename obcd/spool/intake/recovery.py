@@ -24,8 +24,10 @@ from obcd.core.user_limits import LINE_BYTES
 from obcd.errors import LineError
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import MARKER_SUFFIX, Drop, Identity, Key, Marker, read_marker
 from obcd.spool.inbox.control import JobControls, finish_binding, read_job_controls
+from obcd.spool.inbox.drops import Drop, Identity, Key
+from obcd.spool.inbox.markers import Marker, read_marker
+from obcd.spool.inbox.names import MARKER_SUFFIX, marker_of
 from obcd.spool.intake.acceptance import claim_marker
 from obcd.spool.job import crash_count, ledger
 from obcd.spool.job.job_folder import (
@@ -247,7 +249,7 @@ def _read_claim(layout: Layout, folder: Path) -> Claim | None:
         return None
     file = files[0]
     key, identity = Key(profile, file.name), Identity.of(file.lstat())
-    left = (layout.inbox / profile if profile else layout.inbox) / (file.name + MARKER_SUFFIX)
+    left = marker_of((layout.inbox / profile if profile else layout.inbox) / file.name)
     marker = _find_marker(folder / left.name, identity.uid)
     if marker is None:  # the crash may have come between the claim of the file and that of its marker
         marker = _find_marker(left, identity.uid)

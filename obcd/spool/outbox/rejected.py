@@ -16,7 +16,7 @@ from obcd.clock import timestamp, wall
 from obcd.core.tables.file_format import kept_name
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import Drop
+from obcd.spool.inbox.drops import Drop
 from obcd.spool.inbox.submitters import Submitter, find_submitter
 from obcd.spool.job.job_folder import FORMAT, JobHeader
 from obcd.spool.job.repeat_index import Earlier

@@ -21,7 +21,7 @@ from typing import Any
 from obcd.clock import seconds_of
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import REMOVE
+from obcd.spool.inbox.markers import REMOVE
 from obcd.spool.job import cache, repeat_index
 from obcd.spool.outbox.publish_rename import MANIFEST
 from obcd.spool.outbox.status_folders import DEPTH

@@ -21,7 +21,7 @@ from obcd.core.tables.file_format import stem_of
 from obcd.spool.folders import acl, disk
 from obcd.spool.folders.layout import Layout
 from obcd.spool.folders.user_folders import find_places, let_pass, make_place
-from obcd.spool.inbox.arrivals import Key
+from obcd.spool.inbox.drops import Key
 from obcd.spool.job.job_folder import JobHeader
 from obcd.spool.outbox.preview import PREVIEWS
 from obcd.spool.outbox.publish_rename import MANIFEST, free_name

@@ -21,12 +21,15 @@ from obcd.errors import AlreadyRunningError, InputError, KeyConflict, ResultRemo
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
 from obcd.spool.folders.user_folders import find_places
-from obcd.spool.inbox.arrivals import MARKER_SUFFIX, Marker, read_small
+from obcd.spool.inbox.markers import Marker, read_small
+from obcd.spool.inbox.names import marker_of
 from obcd.spool.outbox.publication import find_published
 from obcd.spool.outbox.publish_rename import MANIFEST
 from obcd.spool.outbox.status_folders import find_progress
-from obcd.spool.submit.dropping import ComingError, Submitted, TakenError, Target, drop
+from obcd.spool.submit.dropping import Submitted, drop
 from obcd.spool.submit.exactly_once import COMING_SECONDS, LOOK_SECONDS, DropRecord, find_evidence, record_path
+from obcd.spool.submit.marking import ComingError, TakenError
+from obcd.spool.submit.target import Target
 from obcd.text import printable
 
 
@@ -208,7 +211,7 @@ def _find_in_inbox(target: Target) -> KnownDrop | None:
     if not os.path.lexists(target.path):
         return None
     with contextlib.suppress(OSError, ValueError):
-        marker = Marker.parse(read_small(target.path.with_name(target.path.name + MARKER_SUFFIX)))
+        marker = Marker.parse(read_small(marker_of(target.path)))
         if marker.drop_id and marker.sha256:
             return KnownDrop(marker.drop_id, marker.sha256)
     return None

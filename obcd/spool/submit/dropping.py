@@ -12,47 +12,26 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
-import json
 import math
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, NamedTuple, Protocol
 
-from obcd.clock import wall
-from obcd.core.request.json_objects import is_blank_line
-from obcd.core.request.keys.ignored_keys import note_nameless, note_unobeyed
-from obcd.core.request.lines import parse_line
 from obcd.core.request.rows import PLAIN, Reading
-from obcd.core.tables.csv_cells import sheet_of
-from obcd.core.tables.csv_lines import split_lines
-from obcd.core.tables.csv_reader import Row
-from obcd.core.tables.file_format import JSON, JSONL, PARQUET, Form, form_of, why_not_taken
-from obcd.core.tables.foreign_files import OTHER_ENCODING
-from obcd.core.tables.json_shape import JsonShape, open_json, why_not_lines
-from obcd.core.tables.parquet_rows import ParquetSheet
-from obcd.core.tables.unpacking import unfold
 from obcd.core.user_limits import LINE_BYTES
-from obcd.errors import FormError, InputError, LineError
+from obcd.errors import FormError, InputError
 from obcd.spool.folders import acl, disk
-from obcd.spool.inbox.arrivals import MARKER_SUFFIX, MAX_NAME_BYTES, ORPHAN_SECONDS, Marker, hidden_name, read_small
+from obcd.spool.inbox.markers import Marker
+from obcd.spool.inbox.names import hidden
+from obcd.spool.submit.line_check import LineCheck
+from obcd.spool.submit.marking import is_named, marked, taken
+from obcd.spool.submit.target import Target, find_target
 from obcd.text import printable
-
-#: Bytes of an unpacked file that are checked; the coordinator has its own limit ([spool] max_expanded_bytes).
-MOST_UNPACKED_BYTES = 2**40
-
-
-class TakenError(InputError):
-    """The name is in the inbox already: somebody dropped it, and the coordinator has not accepted it yet."""
-
-
-class ComingError(InputError):
-    """The marker of that name is there without its file: somebody is dropping it now, or was interrupted."""
 
 
 class DropChangedError(InputError):
@@ -77,51 +56,11 @@ class Submitted:
     unobeyed: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class _Content:
-    label: str
-    parent: str = ""
-    trial: str = ""
-    by: str = ""
-    sha256: str = ""
-    size: int = 0
-    lines: int = 0
-    prompts: int = 0
-    bad: int = 0
-    bad_lines: tuple[tuple[int, str], ...] = ()
-    unobeyed: dict[str, int] = field(default_factory=dict)
-    form: Form = field(default_factory=Form)
-    reading: Reading = PLAIN
-    accepts: Set[str] = frozenset()
-    submitter: str = ""
-    is_checked: bool = True
+class _Copied(NamedTuple):
+    """The digest of a copy, and its bytes."""
 
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The target of a drop.
-
-    Attributes:
-        path: The path in the inbox.
-        profile: The profile of that folder; "" for the inbox itself.
-        reading: The settings with which its lines are read there.
-        parent: The job that it retries, "" for none.
-        accepts: The kinds of files that are accepted there beside JSONL.
-        trial: `keep` or `remove` if a few lines are tried: what becomes of the published folder. "" otherwise.
-        submitter: The user for whom it is dropped by the API, "" for the user of this process.
-        is_checked: Whether its lines are checked before it is dropped; the coordinator checks them in any case.
-        by: When its lines should be answered, as ISO 8601 with an offset; "" for no deadline.
-    """
-
-    path: Path
-    profile: str = ""
-    reading: Reading = PLAIN
-    parent: str = ""
-    trial: str = ""
-    accepts: Set[str] = frozenset()
-    submitter: str = ""
-    is_checked: bool = True
-    by: str = ""
+    sha256: str
+    size: int
 
 
 class Steps(Protocol):
@@ -171,36 +110,9 @@ def submit(
     """
     target = find_target(inbox, profile, name or source.name, reading)
     if os.path.lexists(target.path):
-        raise _taken(target.path)
+        raise taken(target.path)
     with open_source(source) as reader:
         return drop(reader, str(source), replace(target, parent=parent), max_line_bytes)
-
-
-def find_target(
-    inbox: Path, profile: str, name: str, reading: Reading = PLAIN, accepts: Set[str] = frozenset()
-) -> Target:
-    """Return the target of a drop of this name.
-
-    Args:
-        reading: The settings with which its lines are read there.
-        accepts: The kinds of files that are accepted there beside JSONL.
-
-    Raises:
-        InputError: If the name is not plain, its kind is not accepted, or the inbox has no such profile.
-    """
-    folder = inbox / profile if profile else inbox
-    if profile and not folder.is_dir():
-        raise InputError(
-            f"no folder {printable(str(folder))}: '{printable(profile)}' is not a profile of the running daemon: "
-            "add [profiles.…] to its configuration, then obcd reload"
-        )
-    form = form_of(name)
-    if form is not None and form.kind == JSON and JSON not in accepts:
-        name += f".{JSONL}"  # it is taken if it holds lines
-    path = folder / drop_name(name)
-    if why := why_not_taken(path.name, accepts):
-        raise InputError(f"{printable(path.name)}: {why}")
-    return Target(path, profile, reading, accepts=accepts)
 
 
 def drop(reader: IO[bytes], label: str, target: Target, max_line_bytes: int, steps: Steps = UNWRITTEN) -> Submitted:
@@ -213,27 +125,17 @@ def drop(reader: IO[bytes], label: str, target: Target, max_line_bytes: int, ste
         InputError: If it holds no prompt, or cannot be put into the inbox; nothing was dropped then.
     """
     if os.path.lexists(target.path):
-        raise _taken(target.path)
-    form = form_of(target.path.name) or Form()
-    content = _Content(
-        printable(label),
-        form=form,
-        reading=target.reading,
-        parent=target.parent,
-        trial=target.trial,
-        accepts=target.accepts,
-        submitter=target.submitter,
-        is_checked=target.is_checked,
-        by=target.by,
-    )
+        raise taken(target.path)
+    label = printable(label)
+    check = LineCheck(target, max_line_bytes)
     drop_id = secrets.token_hex(8)
     temporary = hidden(target.path, drop_id)
     try:
         steps.copying(drop_id)
         try:
-            _copy(reader, temporary, content, max_line_bytes)
-            steps.naming(content.sha256)
-            with _marked(target.path, content, drop_id):
+            copied = _copy(reader, temporary, label, check if target.is_checked else None)
+            steps.naming(copied.sha256)
+            with marked(target.path, _marker(target, copied, check, drop_id)):
                 _put(temporary, target.path)
         except BaseException:
             _give_up(temporary, drop_id, steps)
@@ -249,36 +151,11 @@ def drop(reader: IO[bytes], label: str, target: Target, max_line_bytes: int, ste
         name=target.path.name,
         profile=target.profile,
         drop_id=drop_id,
-        prompts=content.prompts,
-        bad=content.bad,
-        bad_lines=content.bad_lines,
-        unobeyed=content.unobeyed,
+        prompts=check.prompts,
+        bad=check.bad,
+        bad_lines=check.bad_lines,
+        unobeyed=check.unobeyed,
     )
-
-
-def hidden(path: Path, drop_id: str) -> Path:
-    """Return the name of a drop's copy until it gets its final name."""
-    return path.with_name(hidden_name(drop_id))
-
-
-def is_named(temporary: Path) -> bool:
-    """Return whether a complete copy got its final name: it has both names, or the hidden one is removed."""
-    try:
-        return temporary.lstat().st_nlink > 1
-    except FileNotFoundError:
-        return True
-
-
-def clear_rests(path: Path, drop_id: str) -> None:
-    """Remove the rest of a drop that was interrupted before it was made: its hidden copy and its marker."""
-    marker = path.with_name(path.name + MARKER_SUFFIX)
-    with contextlib.suppress(OSError, ValueError):  # missing, or another user's
-        raw = read_small(marker)
-        # It is this user's and empty: the crash came before its content was written.
-        is_ours = Marker.parse(raw).drop_id == drop_id or (not raw and marker.lstat().st_uid == os.geteuid())
-        if is_ours and not os.path.lexists(path):
-            disk.remove(marker)
-    disk.remove(hidden(path, drop_id))
 
 
 def _give_up(temporary: Path, drop_id: str, steps: Steps) -> None:
@@ -288,35 +165,36 @@ def _give_up(temporary: Path, drop_id: str, steps: Steps) -> None:
     disk.remove(temporary)
 
 
-def drop_name(name: str) -> str:
-    """Return the name in the inbox of a file that the user calls `name`.
+def _marker(target: Target, copied: _Copied, check: LineCheck, drop_id: str) -> Marker:
+    return Marker(
+        sha256=copied.sha256,
+        size=copied.size,
+        lines=check.lines if target.is_checked else None,
+        drop_id=drop_id,
+        parent=target.parent,
+        submitter=target.submitter,
+        trial=target.trial,
+        by=target.by,
+    )
 
-    Raises:
-        InputError: If it is not a valid name.
-    """
-    if form_of(name) is None:
-        name += f".{JSONL}"
-    if not name.isprintable() or name.startswith(".") or "/" in name or len(os.fsencode(name)) > MAX_NAME_BYTES:
-        raise InputError(f"'{printable(name)}' cannot be a job's name: give a plain one with --name")
-    return name
 
-
-def _copy(reader: IO[bytes], temporary: Path, content: _Content, max_line_bytes: int) -> None:
+def _copy(reader: IO[bytes], temporary: Path, label: str, check: LineCheck | None) -> _Copied:
     """Write the hidden copy, complete and durable; on any failure it is removed."""
     disk.before("copy", str(temporary))
     try:  # includes `open`: a SIGTERM may come at its return; no other file has the name, which is random
         with open(temporary, "xb", opener=_open_closed) as writer:
             before = os.fstat(reader.fileno())
-            _copy_checked(reader, writer, content, max_line_bytes, before)
-            _check_unchanged(before, os.fstat(reader.fileno()), content.label)
-            if content.is_checked and content.prompts == 0:
-                raise InputError(_no_prompts(content))
+            copied = _copy_checked(reader, writer, label, check, before)
+            _check_unchanged(before, os.fstat(reader.fileno()), label)
+            if check is not None and check.prompts == 0:
+                raise InputError(f"{label}{check.why_nothing()}")
             writer.flush()
             _open_to_daemon(writer.fileno(), temporary)
             disk.sync_file(writer.fileno(), temporary)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    return copied
 
 
 def _open_closed(path: str, flags: int) -> int:
@@ -343,104 +221,33 @@ def _check_unchanged(before: os.stat_result, after: os.stat_result, label: str) 
 
 
 def _copy_checked(
-    reader: IO[bytes], writer: IO[bytes], content: _Content, max_line_bytes: int, before: os.stat_result
-) -> None:
-    """Copy a file unchanged, and check its lines (after the conversion, if they are not its own)."""
-    digest = hashlib.sha256()
+    reader: IO[bytes], writer: IO[bytes], label: str, check: LineCheck | None, before: os.stat_result
+) -> _Copied:
+    """Copy a file unchanged, and check its lines."""
+    digest, size = hashlib.sha256(), 0
     whole = before.st_size if stat.S_ISREG(before.st_mode) else math.inf
 
-    def copied() -> Iterator[bytes]:
+    def blocks() -> Iterator[bytes]:
+        nonlocal size
         while block := reader.read(disk.BLOCK):
             digest.update(block)
             writer.write(block)
-            content.size += len(block)
-            if content.size > whole:  # it grows: if it grows as fast as it is read this would never end
-                _check_unchanged(before, os.fstat(reader.fileno()), content.label)
+            size += len(block)
+            if size > whole:  # it grows: if it grows as fast as it is read this would never end
+                _check_unchanged(before, os.fstat(reader.fileno()), label)
             yield block
 
-    try:
-        _check_content(copied(), Path(writer.name), writer, content, max_line_bytes)
-    except FormError as error:
-        said = str(error)
-        said = said.removeprefix("it") if content.form.is_plain and said.startswith("it is ") else f": {said}"
-        raise InputError(f"{content.label}{said}; nothing was dropped") from None
-    content.sha256 = digest.hexdigest()
-
-
-def _check_content(
-    copied: Iterator[bytes], copy: Path, writer: IO[bytes], content: _Content, max_line_bytes: int
-) -> None:
-    """Check the lines of a file while it is copied; of Parquet, whose beginning is its end, the copy."""
-    form, reading = content.form, content.reading
-    if not content.is_checked:
-        for _ in copied:
+    if check is None:
+        for _ in blocks():
             pass
-    elif form.is_json:
-        found = open_json(copied, form, MOST_UNPACKED_BYTES, is_data=reading.template is not None)
-        if found.shape is not JsonShape.LINES and JSON not in content.accepts:
-            raise FormError(why_not_lines(found.shape, content.accepts))
-        _check_lines(found.blocks, content, max_line_bytes)
-    elif form.kind == PARQUET:
-        for _ in copied:
-            pass
-        writer.flush()
-        with open(copy, "rb") as file:
-            _check_rows(ParquetSheet(reading).rows(file), content)
     else:
-        sheet = sheet_of(form, reading, max_line_bytes)
-        _check_rows(sheet.rows(unfold(copied, form, MOST_UNPACKED_BYTES)), content)
-        note_nameless(content.unobeyed, sheet.nameless)
-        if sheet.cut:
-            raise FormError(sheet.cut)
-
-
-def _check_lines(blocks: Iterable[bytes], content: _Content, max_line_bytes: int) -> None:
-    for raw in split_lines(blocks, max_line_bytes):
-        content.lines += 1
-        if len(raw) > max_line_bytes + 1:
-            raise FormError(f"line {content.lines} is longer than {max_line_bytes} bytes ([spool] max_line_bytes)")
-        if not is_blank_line(raw):
-            _check_line(raw, content)
-
-
-def _check_rows(rows: Iterable[Row], content: _Content) -> None:
-    for row in rows:
-        content.lines += 1
-        if row.fault:
-            _note_bad(content, row.fault)
-        else:
-            _check_line(row.line, content)
-
-
-def _check_line(raw: bytes, content: _Content) -> None:
-    line = raw.rstrip(b"\n").removeprefix(b"\xef\xbb\xbf" if content.lines == 1 else b"")
-    try:
-        request = parse_line(line, content.lines, content.reading)
-    except LineError as error:
-        _note_bad(content, str(error))
-    else:
-        content.prompts += 1
-        if content.reading.template is None:
-            note_unobeyed(content.unobeyed, request)
-
-
-def _note_bad(content: _Content, why: str) -> None:
-    content.bad += 1
-    content.bad_lines = (*content.bad_lines, (content.lines, why))[:10]
-
-
-def _no_prompts(content: _Content) -> str:
-    if not content.bad_lines:
-        return f"{content.label}: there is no prompt in it, so nothing was dropped"
-    line, why = content.bad_lines[0]
-    if "not UTF-8" in why:
-        return f"{content.label} is {OTHER_ENCODING}; nothing was dropped; line {line}: {why}"
-    which = f"none of its {content.bad} lines is" if content.bad > 1 else "its only line is not"
-    return f"{content.label}: {which} a valid prompt, so nothing was dropped; line {line}: {why}"
-
-
-def _taken(target: Path) -> TakenError:
-    return TakenError(f"{target.name} is in the inbox already and is not accepted yet: wait, or give --name")
+        try:
+            check.check(blocks(), writer)
+        except FormError as error:
+            said = str(error)
+            said = said.removeprefix("it") if check.form.is_plain and said.startswith("it is ") else f": {said}"
+            raise InputError(f"{label}{said}; nothing was dropped") from None
+    return _Copied(digest.hexdigest(), size)
 
 
 def open_source(source: Path, flags: int = 0) -> IO[bytes]:
@@ -477,10 +284,10 @@ def _put(temporary: Path, target: Path) -> None:
     try:
         os.link(temporary, target)
     except FileExistsError:
-        raise _taken(target) from None
+        raise taken(target) from None
     except OSError:  # a filesystem without hard links; the marker still keeps other submitters out
         if os.path.lexists(target):
-            raise _taken(target) from None
+            raise taken(target) from None
         temporary.rename(target)
         return
     _sync_name(temporary)
@@ -491,75 +298,6 @@ def _sync_name(temporary: Path) -> None:
     # The copy has its name: this must not be undone now.
     with contextlib.suppress(OSError), disk.opened(temporary, os.O_RDONLY | os.O_NOFOLLOW) as descriptor:
         disk.sync_file(descriptor, temporary)
-
-
-@contextlib.contextmanager
-def _marked(target: Path, content: _Content, drop_id: str) -> Iterator[None]:
-    """Make the marker of a file that comes next; it is removed if the file does not come.
-
-    It is made with O_EXCL, so it is also the lock on the name.
-
-    Raises:
-        InputError: If another submitter's marker is there.
-    """
-    marker = target.with_name(target.name + MARKER_SUFFIX)
-    document: dict[str, object] = {
-        "sha256": content.sha256,
-        "bytes": content.size,
-        **({"lines": content.lines} if content.is_checked else {}),
-        "drop_id": drop_id,
-        **({"parent": content.parent} if content.parent else {}),
-        **({"submitter": content.submitter} if content.submitter else {}),
-        **({"trial": content.trial} if content.trial else {}),
-        **({"by": content.by} if content.by else {}),
-    }
-    with os.fdopen(_make_marker(marker, target), "wb") as file:
-        try:
-            file.write(json.dumps(document).encode() + b"\n")
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            yield
-        except BaseException:
-            if _is_same(marker, file.fileno()) and not is_named(hidden(target, drop_id)):
-                marker.unlink(missing_ok=True)
-            raise
-
-
-def _make_marker(marker: Path, target: Path) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    disk.before("marker", str(marker))
-    try:
-        return os.open(marker, flags, 0o644)
-    except FileExistsError:
-        pass
-    _remove_orphan(marker, target)
-    try:
-        return os.open(marker, flags, 0o644)
-    except FileExistsError:
-        if os.path.lexists(target):
-            raise _taken(target) from None
-        raise ComingError(
-            f"{marker.name} is in the inbox already, its file is on its way: wait, or give --name"
-        ) from None
-
-
-def _remove_orphan(marker: Path, target: Path) -> None:
-    """Remove a marker whose file has been missing for long; its lock protects a newer one from a second process."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-    # This user may not read or remove it, or it is locked: it stays, and the name is taken.
-    with contextlib.suppress(OSError), disk.opened(marker, flags) as descriptor:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        is_old = wall() - os.fstat(descriptor).st_mtime > ORPHAN_SECONDS
-        if is_old and _is_same(marker, descriptor) and not os.path.lexists(target):
-            marker.unlink()
-
-
-def _is_same(path: Path, descriptor: int) -> bool:
-    """Return whether a path still names the file that is open."""
-    try:
-        return os.path.samestat(path.lstat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
 
 
 def _os_sentence(error: OSError, target: Path) -> str:

@@ -37,18 +37,11 @@ from obcd.errors import AlreadyRunningError, InputError
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
 from obcd.spool.folders.user_folders import find_places, is_home
-from obcd.spool.inbox.arrivals import DROP_ID
-from obcd.spool.submit.dropping import (
-    ComingError,
-    Submitted,
-    TakenError,
-    Target,
-    clear_rests,
-    drop,
-    drop_name,
-    hidden,
-    is_named,
-)
+from obcd.spool.inbox.markers import DROP_ID
+from obcd.spool.inbox.names import hidden
+from obcd.spool.submit.dropping import Submitted, drop
+from obcd.spool.submit.marking import ComingError, TakenError, clear_rests, is_named
+from obcd.spool.submit.target import Target, drop_name
 from obcd.text import printable
 
 #: Seconds to wait for the file of another submitter who is dropping the same name at this moment.

@@ -22,9 +22,10 @@ from obcd.core.request.rows import PLAIN, Reading
 from obcd.core.tables.file_format import form_of, stem_of, why_not_taken
 from obcd.errors import AlreadyRunningError, InputError
 from obcd.spool.folders import disk
-from obcd.spool.inbox.arrivals import is_ignored
-from obcd.spool.submit.dropping import DropChangedError, Submitted, drop, find_target, open_source
+from obcd.spool.inbox.names import is_ignored
+from obcd.spool.submit.dropping import DropChangedError, Submitted, drop, open_source
 from obcd.spool.submit.exactly_once import DropRecord, key_of, locked
+from obcd.spool.submit.target import find_target
 from obcd.text import printable
 
 MOVED = "submitted"

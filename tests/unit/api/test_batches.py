@@ -11,8 +11,9 @@ from obcd.api.forms.batch_request import BatchRequest
 from obcd.api.forms.refusals import ApiError
 from obcd.core.request.openai.openai_request import CHAT, EMBEDDINGS
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import Key, Marker
 from obcd.spool.inbox.control import read_control
+from obcd.spool.inbox.drops import Key
+from obcd.spool.inbox.markers import Marker
 from obcd.spool.intake.acceptance import Rejected, accept
 from obcd.spool.outbox.status_folders import StatusFolders
 from tests.unit.api.api_spool import ANN, BEN, ApiSpool, lines

@@ -13,7 +13,7 @@ import pytest
 
 import obcd
 from obcd.errors import InputError, JobRejected, KeyConflict, NotFinished, ResultRemoved, UsageError
-from obcd.spool.inbox.arrivals import MARKER_SUFFIX
+from obcd.spool.inbox.names import marker_of
 from obcd.spool.outbox.rejected import publish_rejected
 from obcd.spool.submit.dropping import submit as drop
 from tests.unit.client.conftest import StandInDaemon
@@ -111,7 +111,7 @@ def test_rejected_rows_say_why_and_are_submitted_again_only_on_request(daemon: S
     file = daemon.layout.inbox / "visits.jsonl"
     publish_rejected(daemon.layout, "job9", drop_of(file), file, "the disk is strange")
     file.unlink(missing_ok=True)
-    file.with_name(file.name + MARKER_SUFFIX).unlink()
+    marker_of(file).unlink()
 
     with pytest.raises(JobRejected, match="the disk is strange"):
         job.wait()

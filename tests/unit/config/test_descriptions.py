@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 
 from obcd.config.descriptions import KeyDescription, describe_key, parse_sample
-from obcd.config.settings import Host, Instance, Notifications, Profile, Requests, Spool, Table
+from obcd.config.notify_tables import Notifications
+from obcd.config.tables import Host, Instance, Profile, Requests, Spool
+from obcd.config.values import Table
 
 SAMPLE = """\
 # The head of the file.

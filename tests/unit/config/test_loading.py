@@ -14,8 +14,8 @@ import pytest
 
 from obcd.config import loading
 from obcd.config.endpoints import Endpoint
-from obcd.config.loading import find_configuration, find_root, load_settings, read_document
-from obcd.config.settings import MAX_FILE_BYTES, Settings
+from obcd.config.loading import MAX_FILE_BYTES, find_configuration, find_root, load_settings, read_document
+from obcd.config.settings import Settings
 from obcd.config.writing import with_endpoints
 from obcd.core.request.records import JobSettings
 from obcd.errors import ConfigurationError

@@ -12,7 +12,8 @@ import pytest
 import toml
 
 from obcd.config.loading import load_settings
-from obcd.config.settings import NONE, Profile, Requests, Settings
+from obcd.config.settings import Settings
+from obcd.config.tables import NONE, Profile, Requests
 from obcd.config.writing import with_endpoints
 from obcd.core.request.records import JobSettings
 from obcd.errors import ConfigurationError

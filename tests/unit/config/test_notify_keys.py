@@ -9,8 +9,9 @@ from typing import get_args
 import pytest
 
 from obcd.config.loading import load_settings
+from obcd.config.notify_tables import Events
 from obcd.config.notify_values import NotifyWays, checked_recipient, checked_webhook
-from obcd.config.settings import Events, Settings
+from obcd.config.settings import Settings
 from obcd.config.tokens import with_webhook_secrets
 from obcd.config.writing import with_endpoints
 from obcd.coordinator.endpoints.changes import compare, describe

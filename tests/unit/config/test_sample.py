@@ -7,7 +7,9 @@ import re
 import pytest
 
 from obcd.config.loading import load_settings
-from obcd.config.settings import Host, Profile, Requests, Settings, Spool, Table
+from obcd.config.settings import Settings
+from obcd.config.tables import Host, Profile, Requests, Spool
+from obcd.config.values import Table
 from obcd.package_data import shared
 
 SAMPLE = shared("obcd.toml")

@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from obcd.config.settings import Profile, Settings, Spool
+from obcd.config.settings import Settings
+from obcd.config.tables import Profile, Spool
 from obcd.diagnostics import installation
 from obcd.diagnostics import lock_holders as locks
 from obcd.diagnostics.findings import Finding, Severity

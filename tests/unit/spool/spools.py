@@ -16,7 +16,10 @@ from obcd.core.endpoint.faults import Fault, Remedy
 from obcd.core.request.records import JobSettings
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import MARKER_SUFFIX, Drop, Identity, Inbox, Key, Marker, read_small
+from obcd.spool.inbox.arrivals import Inbox
+from obcd.spool.inbox.drops import Drop, Identity, Key
+from obcd.spool.inbox.markers import Marker, read_small
+from obcd.spool.inbox.names import marker_of
 from obcd.spool.intake.acceptance import Accepted, accept
 from obcd.spool.intake.reading import AcceptOrder
 from obcd.spool.job import ledger
@@ -47,13 +50,13 @@ def put(layout: Layout, content: bytes, name: str = "notes.jsonl", profile: str 
 
 
 def put_marker(file: Path, **document: Any) -> Path:
-    path = file.with_name(file.name + MARKER_SUFFIX)
+    path = marker_of(file)
     path.write_text(json.dumps(document) if document else "", "utf-8")
     return path
 
 
 def drop_of(file: Path, profile: str = "") -> Drop:
-    marker = file.with_name(file.name + MARKER_SUFFIX)
+    marker = marker_of(file)
     found = Marker.parse(read_small(marker)) if marker.exists() else None
     return Drop(Key(profile, file.name), Identity.of(file.stat()), found)
 

@@ -13,13 +13,14 @@ from obcd.core.request.lines import parse_line
 from obcd.core.request.records import JobSettings, signature_of
 from obcd.ollama.control import ControlError
 from obcd.ollama.description import Description, read_description
-from obcd.workers import abilities, worker
+from obcd.ollama.transport import Transport
+from obcd.workers import abilities
 from obcd.workers.abilities import Abilities, Ability
-from obcd.workers.job_requests import Asked, JobRequests
 from obcd.workers.messages import Ask, Faulted
-from obcd.workers.worker import WorkerSpec
+from obcd.workers.slots.job_requests import Asked, JobRequests
+from obcd.workers.slots.slot import Slot
 from tests.golden.wording import wording
-from tests.unit.workers.test_slot import URL, common_of
+from tests.unit.workers.slots.test_slot import URL, common_of
 
 PICTURE = "iVBORw0KGgo" + "A" * 80 + "="
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
@@ -124,14 +125,14 @@ def test_nothing_is_loaded_or_sent_for_a_line_that_is_refused(tmp_path: Path, mo
     request, settings = parse_line(json.dumps(LINES[Ability.VISION]).encode(), 7), JobSettings(model="m")
     jobs = JobRequests(tmp_path)
     monkeypatch.setattr(jobs, "read", lambda *_: Asked(request, settings, signature_of(request, settings)))
-    slot = worker._Slot(common_of(jobs), WorkerSpec("a", URL, tmp_path, 1.0), lambda _: None)
+    slot = Slot(common_of(jobs), "a", Transport(URL, 1.0), lambda _: None)
 
     result = slot._try_to_ask(Ask(1, "j", 0, 1))
 
     assert isinstance(result, Faulted)
     assert (result.line, result.fault.kind) == (7, "unsupported")
-    assert slot.limit is None
-    assert not slot._is_sent
+    assert slot.in_flight.limit is None
+    assert not slot.in_flight.is_sent
 
 
 def test_description_is_read_from_what_the_server_shows() -> None:

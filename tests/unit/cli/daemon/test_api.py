@@ -12,7 +12,8 @@ import pytest
 from obcd.api.place import ApiPlace
 from obcd.api.token_file import ApiUser, TokenFile
 from obcd.cli.main import run
-from obcd.config.settings import Api, Settings
+from obcd.config.settings import Settings
+from obcd.config.tables import Api
 from obcd.errors import ConfigurationError, ExitCode, InputError
 from obcd.spool.folders.layout import Layout
 from tests.faults.users import needs_root

@@ -18,7 +18,8 @@ from obcd.coordinator.view import EndpointView, JobView, View
 from obcd.errors import UsageError
 from obcd.spool.folders.layout import Layout
 from obcd.spool.submit import exactly_once
-from obcd.spool.submit.dropping import Submitted, find_target
+from obcd.spool.submit.dropping import Submitted
+from obcd.spool.submit.target import find_target
 from tests.golden.wording import wording
 from tests.unit.spool.spools import THREE, make_layout
 

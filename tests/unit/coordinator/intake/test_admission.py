@@ -9,7 +9,7 @@ from obcd.coordinator.intake.admission import MOST_TOLD, Admission
 from obcd.coordinator.jobs.job_index import JobIndex
 from obcd.core.request.records import JobSettings
 from obcd.core.user_limits import NOTHING, UserLimits, UserUsage
-from obcd.spool.inbox.arrivals import Drop, Identity, Key
+from obcd.spool.inbox.drops import Drop, Identity, Key
 from obcd.spool.job.job_folder import JobHeader
 
 

@@ -12,8 +12,9 @@ from obcd.coordinator.clerk.calls import Bind, CallFailed
 from obcd.coordinator.intake.control_files import MOST_CONTROLS, REFUSED_SECONDS, ControlFiles
 from obcd.coordinator.view import JobState
 from obcd.spool.inbox import control as spool_control
-from obcd.spool.inbox.arrivals import ORPHAN_SECONDS, Identity, Key
 from obcd.spool.inbox.control import Control, ControlVerb, JobControls
+from obcd.spool.inbox.drops import Identity, Key
+from obcd.spool.inbox.markers import ORPHAN_SECONDS
 from obcd.spool.job.job_folder import JobHeader
 from tests.golden.wording import wording
 from tests.unit.spool.spools import SETTINGS, make_layout

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from obcd.config.settings import Settings, Spool
+from obcd.config.settings import Settings
+from obcd.config.tables import Spool
 from obcd.coordinator.clerk.calls import LARGE_BYTES, Accept, AcceptClaimed, CallFailed, RejectClaimed
 from obcd.coordinator.intake import drop_intake as module
 from obcd.coordinator.intake.admission import MOST_TOLD

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from obcd.clock import wall
-from obcd.config.settings import Settings, Spool
+from obcd.config.settings import Settings
+from obcd.config.tables import Spool
 from obcd.coordinator.clerk.calls import CallFailed, Sweep
 from obcd.coordinator.jobs import retention_sweeps
 from obcd.coordinator.jobs.retention_sweeps import FIRST_SECONDS, SWEEP_SECONDS, TRIAL_SECONDS, Sweeper

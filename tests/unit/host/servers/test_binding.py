@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from obcd.cli.host.common import address_to_register
-from obcd.config.settings import Host
+from obcd.config.tables import Host
 from obcd.errors import ConfigurationError, UsageError
 from obcd.host.servers import binding
 from obcd.host.servers.binding import PortRange, choose_ports, own_address, parse_ports

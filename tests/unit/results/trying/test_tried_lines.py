@@ -13,7 +13,8 @@ from obcd.errors import InputError
 from obcd.results.trying.tried_lines import TriedLine, read_tried
 from obcd.spool.folders.layout import Layout
 from obcd.spool.outbox.publication import publish
-from obcd.spool.submit.dropping import drop, find_target
+from obcd.spool.submit.dropping import drop
+from obcd.spool.submit.target import find_target
 from tests.unit.spool.spools import accepted, answer, drop_of, failure, make_layout, order_of, record
 
 AGE = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}

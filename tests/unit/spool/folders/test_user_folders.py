@@ -11,8 +11,8 @@ from obcd.spool.folders import acl
 from obcd.spool.folders.layout import Layout
 from obcd.spool.folders.user_folders import find_places, home_names, is_home, make_place
 from obcd.spool.outbox.publish_rename import find_shown, free_name
-from obcd.spool.submit.dropping import find_target
 from obcd.spool.submit.exactly_once import find_evidence
+from obcd.spool.submit.target import find_target
 from tests.golden.wording import wording
 from tests.unit.spool.spools import make_layout
 

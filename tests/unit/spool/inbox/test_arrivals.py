@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from obcd.clock import wall
-from obcd.spool.inbox.arrivals import MOST_CONTROLS, ORPHAN_SECONDS, RESTLESS_SECONDS, Drop, Inbox, Key, Marker, Unfit
+from obcd.spool.inbox.arrivals import MOST_CONTROLS, RESTLESS_SECONDS, Inbox
+from obcd.spool.inbox.drops import Drop, Key, Unfit
+from obcd.spool.inbox.markers import ORPHAN_SECONDS, Marker
 from tests.golden.wording import wording
 from tests.unit.spool.spools import put_marker, scan
 

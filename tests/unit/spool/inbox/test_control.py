@@ -10,7 +10,7 @@ import pytest
 
 from obcd.core.scheduling.fair_share import Rank
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import Inbox, Key
+from obcd.spool.inbox.arrivals import Inbox
 from obcd.spool.inbox.control import (
     Control,
     ControlVerb,
@@ -22,6 +22,7 @@ from obcd.spool.inbox.control import (
     read_control,
     read_job_controls,
 )
+from obcd.spool.inbox.drops import Key
 from obcd.spool.intake import recovery
 from obcd.spool.job.job_folder import JobHeader
 from obcd.spool.outbox import publication

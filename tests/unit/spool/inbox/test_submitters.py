@@ -5,7 +5,7 @@ import pwd
 
 import pytest
 
-from obcd.spool.inbox.arrivals import Marker
+from obcd.spool.inbox.markers import Marker
 from obcd.spool.inbox.submitters import Submitter, find_api_user, find_submitter
 
 API = 61009

@@ -16,13 +16,16 @@ from obcd.core.tables.file_format import Form, form_of, stem_of, why_not_taken
 from obcd.errors import InputError
 from obcd.results.verify import Verdict, verify
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import CONTROL, Inbox, Key, is_control
+from obcd.spool.inbox.arrivals import Inbox
+from obcd.spool.inbox.drops import Key
+from obcd.spool.inbox.names import CONTROL, is_control
 from obcd.spool.intake import acceptance, reading
 from obcd.spool.intake.acceptance import Accepted, NotYet, Rejected, accept
 from obcd.spool.intake.recovery import load_job
 from obcd.spool.job.job_folder import JobHeader, read_header
 from obcd.spool.outbox.publication import publish
-from obcd.spool.submit.dropping import drop, find_target, submit
+from obcd.spool.submit.dropping import drop, submit
+from obcd.spool.submit.target import find_target
 from tests.golden.wording import wording
 from tests.unit.spool.spools import (
     accept_bytes,

@@ -26,11 +26,14 @@ from obcd.core.tables.parquet_rows import ParquetSheet
 from obcd.errors import FormError, InputError
 from obcd.results.verify import Verdict, verify
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import Inbox, Key, is_ignored
+from obcd.spool.inbox.arrivals import Inbox
+from obcd.spool.inbox.drops import Key
+from obcd.spool.inbox.names import is_ignored
 from obcd.spool.intake.acceptance import NotYet, Rejected, accept
 from obcd.spool.intake.recovery import load_job
 from obcd.spool.outbox.publication import publish
-from obcd.spool.submit.dropping import drop, find_target
+from obcd.spool.submit.dropping import drop
+from obcd.spool.submit.target import find_target
 from tests.golden.wording import wording
 from tests.unit.spool.spools import (
     accept_bytes,

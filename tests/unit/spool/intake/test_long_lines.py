@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from obcd.config.settings import Spool
+from obcd.config.tables import Spool
 from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.request.structure import MAX_STRUCTURE_BYTES, MOSTLY_STRUCTURE, is_mostly_structure
 from obcd.core.user_limits import LINE_BYTES

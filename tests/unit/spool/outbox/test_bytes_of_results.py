@@ -16,16 +16,17 @@ import pytest
 from obcd.core.answer.record_codec import encode
 from obcd.core.request.records import JobSettings
 from obcd.ollama import client
-from obcd.ollama.transport import RefusedError, Reply
+from obcd.ollama.transport import RefusedError, Reply, Transport
 from obcd.spool.job import ledger
 from obcd.spool.job.job_folder import JobHeader, read_place
 from obcd.spool.outbox.publication import publish
-from obcd.workers import worker
-from obcd.workers.job_requests import JobRequests
 from obcd.workers.loader import Loader
 from obcd.workers.messages import Answered, Ask
+from obcd.workers.slots import slot
+from obcd.workers.slots.job_requests import JobRequests
+from obcd.workers.slots.slot import Slot
 from tests.unit.spool import spools
-from tests.unit.workers.test_slot import URL, common_of
+from tests.unit.workers.slots.test_slot import URL, common_of
 
 DATA = Path(__file__).with_name("replies")
 OUTPUTS = ("responses.jsonl", "errors.jsonl", "retry.jsonl")
@@ -151,6 +152,8 @@ JOBS = {"ours": OURS, "chats": CHATS, "completions": COMPLETIONS, "embeddings": 
 class Scripted:
     """Gives the answers of one line, those of all its requests in turn."""
 
+    token = None
+
     def __init__(self) -> None:
         self.answers: list[dict[str, Any] | int] = []
 
@@ -166,7 +169,7 @@ class Scripted:
 def ask_all(jobs: Path, job: str, lines: list[tuple[dict[str, Any], list[Any]]], done: bytes) -> list[bytes]:
     """Ask what a job has no result of; returns the records of its ledger."""
     common = common_of(JobRequests(jobs))
-    slot = worker._Slot(common, worker.WorkerSpec("gpu0", URL, jobs, 1.0), lambda _: None)
+    slot = Slot(common, "gpu0", Transport(URL, 1.0), lambda _: None)
     script = slot._transport = Scripted()  # type: ignore[assignment]
     records, last = [], -1
     for ordinal, flag in enumerate(done):
@@ -202,7 +205,7 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> None:
     began, now = itertools.count(step=0.3125), itertools.count(1795373853.0, 0.25)
     monkeypatch.setattr(client, "monotonic", lambda: next(began))
     monkeypatch.setattr(client, "wall", lambda: next(now))
-    monkeypatch.setattr(worker, "wall", lambda: next(now))
+    monkeypatch.setattr(slot, "wall", lambda: next(now))
     monkeypatch.setattr(Loader, "ensure", lambda *_: None)
     monkeypatch.setattr(Loader, "note_used", lambda *_: None)
 

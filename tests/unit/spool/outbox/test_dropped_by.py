@@ -14,7 +14,7 @@ import pytest
 
 from obcd.spool.folders import acl, user_folders
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import Marker
+from obcd.spool.inbox.markers import Marker
 from obcd.spool.intake.acceptance import Rejected, accept
 from obcd.spool.job import ledger
 from obcd.spool.job.job_folder import JobHeader, read_header

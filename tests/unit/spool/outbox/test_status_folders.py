@@ -10,7 +10,7 @@ import pytest
 
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import Key
+from obcd.spool.inbox.drops import Key
 from obcd.spool.outbox.status_folders import StatusFolders, find_progress
 from tests.golden.wording import wording
 from tests.unit.spool.spools import THREE, accept_bytes

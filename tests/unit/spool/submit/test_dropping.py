@@ -12,10 +12,14 @@ import pytest
 from obcd.clock import wall
 from obcd.errors import InputError
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import Inbox, Key, Marker, Unfit
+from obcd.spool.inbox.arrivals import Inbox
+from obcd.spool.inbox.drops import Key, Unfit
+from obcd.spool.inbox.markers import Marker
 from obcd.spool.intake.acceptance import Accepted, accept
 from obcd.spool.submit import dropping
-from obcd.spool.submit.dropping import DropChangedError, drop, find_target, open_source, submit
+from obcd.spool.submit.dropping import DropChangedError, drop, open_source, submit
+from obcd.spool.submit.line_check import LineCheck
+from obcd.spool.submit.target import find_target
 from tests.golden.wording import wording
 from tests.unit.spool.spools import THREE, accepted, order_of, scan
 
@@ -281,16 +285,16 @@ def test_drop_that_fails_half_way_leaves_nothing(layout: Layout, source: Path, m
 def test_source_that_grows_as_fast_as_it_is_read_is_given_up(
     layout: Layout, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check, calls = dropping._check_line, []
+    check, calls = LineCheck._check_line, []
 
-    def grow(raw: bytes, content: dropping._Content) -> None:
-        check(raw, content)
+    def grow(self: LineCheck, raw: bytes) -> None:
+        check(self, raw)
         calls.append(raw)
         assert len(calls) < 10_000, "it is read without end"
         with source.open("ab") as file:
             file.write(THREE * 1000)
 
-    monkeypatch.setattr(dropping, "_check_line", grow)
+    monkeypatch.setattr(LineCheck, "_check_line", grow)
 
     with pytest.raises(DropChangedError, match=wording("changed-while-it-was-read")):
         submit(layout.inbox, source)

@@ -20,13 +20,15 @@ from obcd.errors import AlreadyRunningError, InputError
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import Inbox
 from obcd.spool.intake.acceptance import Accepted, accept
-from obcd.spool.submit import dropping, exactly_once
-from obcd.spool.submit.dropping import ComingError, Submitted, find_target, open_source
+from obcd.spool.submit import dropping, exactly_once, line_check, marking, target
+from obcd.spool.submit.dropping import Submitted, open_source
 from obcd.spool.submit.exactly_once import Already, DropRecord, exclusive, find_state_folder, record_path, submit_once
+from obcd.spool.submit.marking import ComingError
+from obcd.spool.submit.target import find_target
 from tests.golden.wording import wording
 from tests.unit.spool.spools import THREE, finish, make_layout, order_of, scan
 
-WATCHED = (dropping.__file__, exactly_once.__file__)
+WATCHED = tuple(module.__file__ for module in (dropping, line_check, marking, target, exactly_once))
 
 
 @pytest.fixture

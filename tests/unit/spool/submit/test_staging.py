@@ -11,9 +11,10 @@ from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import Inbox
 from obcd.spool.intake.acceptance import Accepted, accept
-from obcd.spool.submit import dropping, staging
+from obcd.spool.submit import staging
 from obcd.spool.submit.dropping import Submitted
 from obcd.spool.submit.exactly_once import DropRecord
+from obcd.spool.submit.line_check import LineCheck
 from obcd.spool.submit.staging import Left, Staging
 from tests.golden.wording import wording
 from tests.unit.spool.spools import THREE, Crashed, crash_at, make_layout, order_of, scan
@@ -92,11 +93,11 @@ def test_file_that_changes_while_it_is_read_is_left_for_the_next_time(
 ) -> None:
     path = put(folder)
 
-    def grow(raw: bytes, content: object) -> None:
+    def grow(check: LineCheck, raw: bytes) -> None:
         with path.open("ab") as file:
             file.write(b"\n")
 
-    monkeypatch.setattr(dropping, "_check_line", grow)
+    monkeypatch.setattr(LineCheck, "_check_line", grow)
 
     assert run(layout, folder) == [Left("notes.jsonl")]
     assert names(layout.inbox) == [".obcd", "clinical"]

@@ -22,8 +22,8 @@ from obcd.core.answer.outcomes import NO_COST, ModelAnswer
 from obcd.core.answer.vectors import VectorsJson
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
 from obcd.core.endpoint.group_size import MOST_BYTES, MOST_TEXTS
-from obcd.workers.job_requests import Asked
 from obcd.workers.messages import Ask
+from obcd.workers.slots.job_requests import Asked
 
 #: Faults of a reply that came: the server goes on, and the same texts in smaller groups show which of them it was.
 REPLIES = frozenset(

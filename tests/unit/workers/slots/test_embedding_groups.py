@@ -15,9 +15,9 @@ from obcd.core.endpoint.faults import Fault, Harm, Remedy, attempt_cancelled
 from obcd.core.endpoint.group_size import MOST_BYTES, MOST_TEXTS
 from obcd.core.request.lines import parse_line
 from obcd.core.request.records import JobSettings, signature_of
-from obcd.workers.embedding_groups import Member, merged, parts_of, send
-from obcd.workers.job_requests import Asked
 from obcd.workers.messages import Ask
+from obcd.workers.slots.embedding_groups import Member, merged, parts_of, send
+from obcd.workers.slots.job_requests import Asked
 
 SETTINGS = JobSettings(model="nomic-embed-text")
 COST = Cost(0.5, 0.01, 0.4, wait_seconds=0.09, prompt_tokens=640)

@@ -21,14 +21,18 @@ from obcd.core.endpoint.faults import Fault, Harm, Remedy, worker_fault
 from obcd.core.request.lines import parse_line
 from obcd.core.request.records import JobSettings, Request, signature_of
 from obcd.ollama.client import HUNG
-from obcd.ollama.transport import AbortedError, RefusedError
+from obcd.ollama.transport import AbortedError, RefusedError, Transport
+from obcd.secret import Secret
 from obcd.spool.job.cache import AnswerCache, measure
-from obcd.workers import job_requests, worker
+from obcd.workers import worker
 from obcd.workers.channel import Channel, channel_pair
-from obcd.workers.job_requests import Asked, JobRequests
 from obcd.workers.loader import Loader, Preflight
 from obcd.workers.messages import Answered, Ask, Cancel, Configure, Faulted, Probed, ProbeNow, Weighed
 from obcd.workers.recovery_driver import RecoveryDriver
+from obcd.workers.slots import job_requests
+from obcd.workers.slots import slot as slots
+from obcd.workers.slots.job_requests import Asked, JobRequests
+from obcd.workers.slots.slot import TWICE, SharedBySlots, Slot
 from obcd.workers.worker import WorkerSpec
 from tests.golden.wording import wording
 from tests.unit.spool.spools import accept_bytes, make_layout
@@ -37,10 +41,10 @@ SECRET = "Name: John Smith"
 URL = "http://127.0.0.1:1"
 
 
-def common_of(jobs: JobRequests) -> worker._Common:
+def common_of(jobs: JobRequests) -> SharedBySlots:
     loader = Loader(URL, Preflight())
     recovery = RecoveryDriver(URL, loader, Deadlines(), lambda: None, lambda _: None)
-    return worker._Common(loader, recovery, jobs, AnswerCache(jobs._jobs / "cache.sqlite", lambda _: None))
+    return SharedBySlots(loader, recovery, jobs, AnswerCache(jobs._jobs / "cache.sqlite", lambda _: None))
 
 
 @pytest.mark.parametrize("error", [ValueError(SECRET), RuntimeError(SECRET), RecursionError(SECRET), MemoryError()])
@@ -58,8 +62,7 @@ def test_error_that_nobody_expected_is_a_fault_and_the_thread_lives_on(
         monkeypatch.setattr(jobs, "read", lambda *_: (None, None))
     common = common_of(jobs)
     said: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    spec = WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0)
-    slot = worker._Slot(common, spec, said.put)
+    slot = Slot(common, "a", Transport(URL, 1.0), said.put)
     threading.Thread(target=slot.run, daemon=True).start()
 
     for ticket in (7, 8):
@@ -77,7 +80,7 @@ def test_error_that_nobody_expected_is_a_fault_and_the_thread_lives_on(
             Harm.NONE,
         )
         assert "Smith" not in fault.message
-        assert slot.limit is None
+        assert slot.in_flight.limit is None
 
 
 def test_probe_that_fails_as_none_should_is_told_and_the_next_one_is_made(
@@ -112,7 +115,7 @@ def test_slots_are_made_as_requests_come_and_serve_again(tmp_path: Path, monkeyp
         release.acquire()
         return Faulted(message.ticket, 0, worker_fault("over"))
 
-    monkeypatch.setattr(worker._Slot, "_ask", ask)
+    monkeypatch.setattr(Slot, "_ask", ask)
     ours, theirs = channel_pair()
     made = worker._Worker(Channel(theirs), WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0))
 
@@ -156,7 +159,7 @@ def test_request_that_is_withdrawn_before_a_slot_takes_it_up_is_not_asked(
             reasons.append(str(error))
         return Faulted(message.ticket, 0, worker_fault("over"))
 
-    monkeypatch.setattr(worker._Slot, "_ask", ask)
+    monkeypatch.setattr(Slot, "_ask", ask)
     monkeypatch.setattr(threading.Thread, "start", lambda thread: threads.append(thread))  # noqa: PLW0108 - binds it
     ours, theirs = channel_pair()
     made = worker._Worker(Channel(theirs), WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0))
@@ -167,7 +170,7 @@ def test_request_that_is_withdrawn_before_a_slot_takes_it_up_is_not_asked(
     made._take(Cancel(2))
     made._take(Cancel(99))
     monkeypatch.undo()
-    monkeypatch.setattr(worker._Slot, "_ask", ask)
+    monkeypatch.setattr(Slot, "_ask", ask)
     threads[0].start()
     assert select.select([ours], [], [], 10)[0]
     answers = ours.receive()
@@ -187,7 +190,7 @@ def test_nothing_is_sent_to_a_server_that_answers_nobody(tmp_path: Path, monkeyp
     jobs = JobRequests(tmp_path)
     monkeypatch.setattr(jobs, "read", lambda *_: Asked(request, settings, signature_of(request, settings)))
     common = common_of(jobs)
-    slot = worker._Slot(common, WorkerSpec("a", URL, tmp_path, 1.0), lambda _: None)
+    slot = Slot(common, "a", Transport(URL, 1.0), lambda _: None)
 
     common.loader.on_silence(signature_of(request, settings), 0.0)
     result = slot._try_to_ask(Ask(1, "j", 0, 1))
@@ -206,7 +209,7 @@ def test_what_is_at_a_server_that_hangs_is_broken_off_and_nothing_else(
     monkeypatch.setattr(threading.Thread, "start", lambda _: None)
     for ticket in (1, 2):
         made._take(Ask(ticket, "j", 0, 1))
-    made._slots[0]._is_sent = True
+    made._slots[0].in_flight.is_sent = True
 
     made._break_off()
 
@@ -226,16 +229,15 @@ def test_limit_of_a_request_follows_the_answers_before_it(tmp_path: Path, monkey
     cost = Cost(seconds=1.0, eval_seconds=1.0, eval_tokens=100)
 
     def ask(*_: object) -> ModelAnswer:
-        assert slot.limit is not None
-        limits.append(slot.limit - monotonic())
+        assert slot.in_flight.limit is not None
+        limits.append(slot.in_flight.limit - monotonic())
         return ModelAnswer(text="So.", model="m", done_reason="stop", cost=cost)
 
     jobs = JobRequests(tmp_path)
     monkeypatch.setattr(jobs, "read", lambda *_: Asked(request, settings, signature_of(request, settings)))
-    monkeypatch.setattr(worker, "ask_fitting", ask)
+    monkeypatch.setattr(slots, "ask_fitting", ask)
     monkeypatch.setattr(Loader, "ensure", lambda *_: None)
-    spec = WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0)
-    slot = worker._Slot(common_of(jobs), spec, lambda _: None)
+    slot = Slot(common_of(jobs), "a", Transport(URL, 1.0), lambda _: None)
 
     # when it has answered eight
     for ticket in range(KNOWN + 1):
@@ -263,10 +265,10 @@ def test_answer_that_is_remembered_is_given_without_asking_anybody(
     monkeypatch.setattr(
         jobs, "read", lambda *_: Asked(request, settings, signature_of(request, settings), has_seed=True)
     )
-    monkeypatch.setattr(worker, "ask_fitting", ask)
+    monkeypatch.setattr(slots, "ask_fitting", ask)
     monkeypatch.setattr(Loader, "ensure", lambda *_: None)
     monkeypatch.setattr(Loader, "note_used", lambda *_: None)
-    slot = worker._Slot(common_of(jobs), WorkerSpec("a", URL, tmp_path, 1.0), lambda _: None)
+    slot = Slot(common_of(jobs), "a", Transport(URL, 1.0), lambda _: None)
 
     def answer(ordinal: int, digest: str, *, is_hedged: bool = False) -> tuple[Answered, dict[str, Any]]:
         result = slot._try_to_ask(Ask(1, "j", ordinal, 1, digest, is_hedged=is_hedged))
@@ -297,9 +299,9 @@ def test_failure_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     settings = JobSettings(model="m", cache=True)
     common = common_of(JobRequests(tmp_path))
     monkeypatch.setattr(common.jobs, "read", lambda *_: Asked(request, settings, signature_of(request, settings)))
-    monkeypatch.setattr(worker, "ask_fitting", lambda *_: worker_fault("no"))
+    monkeypatch.setattr(slots, "ask_fitting", lambda *_: worker_fault("no"))
     monkeypatch.setattr(Loader, "ensure", lambda *_: None)
-    slot = worker._Slot(common, WorkerSpec("a", URL, tmp_path, 1.0), lambda _: None)
+    slot = Slot(common, "a", Transport(URL, 1.0), lambda _: None)
 
     assert isinstance(slot._try_to_ask(Ask(1, "j", 0, 1, "a80c4f17acd5")), Faulted)
 
@@ -341,8 +343,8 @@ def test_empty_answer_of_an_earlier_job_is_used_only_where_it_is_kept(
     monkeypatch.setattr(AnswerCache, "find", lambda *_: ModelAnswer(text=" \n", model="m", done_reason="stop"))
     monkeypatch.setattr(Loader, "ensure", lambda *_: None)
     monkeypatch.setattr(Loader, "note_used", lambda *_: None)
-    monkeypatch.setattr(worker, "ask_fitting", lambda *_: ModelAnswer(text="new", model="m", done_reason="stop"))
-    slot = worker._Slot(common, WorkerSpec("a", URL, layout.jobs, 1.0), lambda _: None)
+    monkeypatch.setattr(slots, "ask_fitting", lambda *_: ModelAnswer(text="new", model="m", done_reason="stop"))
+    slot = Slot(common, "a", Transport(URL, 1.0), lambda _: None)
 
     answer = slot._ask(Ask(1, "job1", 0, 1, "digest"))
 
@@ -353,6 +355,7 @@ def test_empty_answer_of_an_earlier_job_is_used_only_where_it_is_kept(
 # --- faults that the worker weighs -----------------------------------------------------------------------------------
 
 TIMEOUT = Fault(FaultKind.TIMEOUT, "no answer within the time limit", Remedy.ELSEWHERE, harm=Harm.STRIKE)
+CUT = Fault(FaultKind.CUT, "the connection broke", Remedy.ELSEWHERE, harm=Harm.STRIKE)
 REPEATS = Fault(
     FaultKind.REPETITION, "it repeats itself: change the prompt", Remedy.NEVER, kept=KeptAnswer(text=" no no")
 )
@@ -360,7 +363,7 @@ REPEATS = Fault(
 
 def slot_that_gets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: bytes, *outcomes: ModelAnswer | Fault
-) -> tuple[worker._Slot, list[Request]]:
+) -> tuple[Slot, list[Request]]:
     """Return a slot whose server gives these outcomes one after the other, and the requests that it gets."""
     request, settings = parse_line(line, 1), JobSettings(model="m", attempts=2)
     jobs = JobRequests(tmp_path)
@@ -373,10 +376,10 @@ def slot_that_gets(
         sent.append(request)
         return waiting.pop(0)
 
-    monkeypatch.setattr(worker, "ask_fitting", ask)
+    monkeypatch.setattr(slots, "ask_fitting", ask)
     monkeypatch.setattr(Loader, "ensure", lambda *_: None)
     monkeypatch.setattr(Loader, "note_used", lambda *_: None)
-    return worker._Slot(common_of(jobs), WorkerSpec("a", URL, tmp_path, 1.0), lambda _: None), sent
+    return Slot(common_of(jobs), "a", Transport(URL, 1.0), lambda _: None), sent
 
 
 def test_r25_answer_that_repeats_itself_is_asked_for_once_more_with_another_seed(
@@ -406,8 +409,8 @@ def test_r25_answer_that_repeats_itself_again_is_the_failure_and_is_kept(
     assert isinstance(result, Faulted)
     assert (result.fault.kind, result.fault.remedy, result.fault.kept) == ("repetition", Remedy.NEVER, REPEATS.kept)
     happened, _, advice = result.fault.message.partition(":")
-    assert happened.endswith(worker.TWICE) is (times == 2)
-    assert worker.TWICE not in advice
+    assert happened.endswith(TWICE) is (times == 2)
+    assert TWICE not in advice
     assert len(sent) == times
 
 
@@ -475,9 +478,23 @@ def test_last_attempt_in_a_process_that_hung_and_was_replaced_is_not_charged(
         return True
 
     monkeypatch.setattr(slot._recovery, "wait_for_reload", wait)
-    slot._is_overdue = True
+    slot.in_flight._is_overdue = True
 
     result = slot._try_to_ask(Ask(1, "j", 0, attempt))
 
     assert isinstance(result, Faulted)
     assert (result.fault.kind, result.fault.costs_attempt, len(waited)) == (kind, attempt == 1, waits)
+
+
+def test_fault_is_examined_with_the_token_that_was_configured_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slot, _ = slot_that_gets(tmp_path, monkeypatch, b'{"prompt": "Why?"}', CUT)
+    tokens: list[Secret | None] = []
+    monkeypatch.setattr(slot._cuts, "is_server_gone", lambda _, __, token: tokens.append(token))
+    token = Secret("new")
+    slot.set_connection(1.0, token)
+
+    slot._try_to_ask(Ask(1, "j", 0, 1))
+
+    assert tokens == [token]
