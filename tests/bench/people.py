@@ -29,11 +29,13 @@ class Person:
         server: `host:port`.
         thinks: Mean seconds between an answer and the next request; 0: none, as a program does.
         options: Ollama's options of its requests.
+        shift: What obcd sends as well: another value is another load option since v0.30.
     """
 
-    def __init__(self, server: str, model: str, thinks: float, **options: object) -> None:
+    def __init__(self, server: str, model: str, thinks: float, *, shift: bool = True, **options: object) -> None:
         self.askings: list[Asking] = []
-        self._server, self._model, self._thinks, self._options = server, model, thinks, options
+        self._server, self._thinks = server, thinks
+        self._fixed = {"model": model, "stream": False, "shift": shift, "options": options}
         self._dice = random.Random(server)
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -64,9 +66,9 @@ class Person:
 
     def _ask(self, prompt: str) -> None:
         connection = http.client.HTTPConnection(self._server, timeout=PATIENCE)
-        body = {"model": self._model, "stream": False, "messages": [{"role": "user", "content": prompt}]}
+        body = {**self._fixed, "messages": [{"role": "user", "content": prompt}]}
         try:
-            connection.request("POST", "/api/chat", json.dumps({**body, "options": self._options}))
+            connection.request("POST", "/api/chat", json.dumps(body))
             reply = connection.getresponse()
             raw = reply.read()
             assert reply.status == 200, raw

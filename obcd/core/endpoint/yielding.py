@@ -5,7 +5,7 @@ Ollama has one queue for all clients, first in, first out, and shows nobody else
 | sign | why our requests do not explain it |
 | --- | --- |
 | an answer waited for a slot | the endpoint holds no more than its slots: `SlotFinder` without a surplus |
-| it waited for its model to load | the model was loaded, and no fault came between |
+| it waited for its model to load, or /api/ps lacks that model | the model was loaded, and no fault came between |
 | /api/ps: the end of a model's keep-alive time moves | Ollama sets it when a model becomes idle. With our own requests it moves with the last answer; if people's requests end later, or are in flight then, it does not |
 
 The first needs all slots at work, the third a server that falls idle between two of our requests: with some requests in
@@ -24,7 +24,8 @@ The while is QUIET_SECONDS after a first visit. Who comes back after that finds 
 from then on it is longer than the breaks that were seen, until nobody came back for RETURN_SECONDS.
 
 A request that needs other load options waits until the server falls idle, which our requests would never let happen
-(ollama server/sched.go), and no sign shows it. So nothing is sent now and then until all have been answered: a *rest*.
+(ollama server/sched.go), and no sign shows it. So nothing is sent now and then until all have been answered: a *rest*. A
+look at /api/ps ends it: it lacks our model if somebody has waited.
 """  # noqa: E501 - a table
 
 from __future__ import annotations
@@ -52,8 +53,9 @@ TRIAL_SECONDS, LEAST_SECONDS = 6.0, 300.0
 #: Elsewhere nothing is sent for so long before the slots come back: then /api/ps shows each request of others.
 LISTEN_SECONDS = 10.0
 #: A rest comes after so many seconds, or after so many times our longest answer: then it costs 3 % of the time at most.
-#: It ends when the server has been idle for so long; or has had time for our longest answer, and is not.
-REST_AFTER, REST_AFTER_ANSWERS, REST_SECONDS = 60.0, 35.0, 0.2
+#: It ends after a look at a server that has been idle for so long; or when it has had time for our longest answer, and
+#: for a look.
+REST_AFTER, REST_AFTER_ANSWERS, REST_SECONDS, LOOK_LIMIT = 60.0, 35.0, 0.2, 3.0
 #: A wait longer than without a queue by so many seconds, and by so much of the time of its request, is a queue.
 QUEUED_SECONDS, QUEUED_PART = 0.2, 0.05
 #: The mean share of waiting of the last answers that is a queue, and the weight of the newest one.
@@ -123,7 +125,7 @@ class Yielding:
     _lone_pace: float | None = None
     #: Whether a request waited though we had only that one.
     _has_one_slot: bool = False
-    #: Whether others had another model, or ours with other options, loaded since our last answer but one.
+    #: Whether others had another model, or ours with other options, loaded when we asked last.
     _is_reloaded: bool = False
     #: Since when it is at work without a rest, and when it became idle; our longest answer since then, in seconds.
     _busy_since: float | None = None
@@ -150,8 +152,8 @@ class Yielding:
         return self.target == 0 or self.rests
 
     @property
-    def rest_ends_at(self) -> float | None:
-        """When a rest ends at an idle server; None while there is no rest, or requests are in flight."""
+    def look_due(self) -> float | None:
+        """When /api/ps has to be asked, so that a rest ends; None while there is no rest, or requests are in flight."""
         return self._emptied_at + REST_SECONDS if self.rests and self._emptied_at < math.inf else None
 
     def look(self, held: int, now: float) -> bool:
@@ -178,10 +180,10 @@ class Yielding:
 
     def _set_rest(self, held: int, now: float) -> None:
         self._emptied_at = math.inf if held else min(self._emptied_at, now)
-        if self._busy_since is None or now - self._emptied_at >= REST_SECONDS:
-            self._busy_since, self._longest = now, 0.0
+        if self._busy_since is None:
+            self._busy_since = now
         late = now - self._busy_since - max(REST_AFTER, REST_AFTER_ANSWERS * self._longest)
-        self.rests = 0 <= late < self._longest
+        self.rests = 0 <= late < self._longest + LOOK_LIMIT
         if late >= 0 and not self.rests:
             self._busy_since = now
 
@@ -243,8 +245,14 @@ class Yielding:
             asked_at: When the call began.
         """
         before, self._seen = self._seen, _Seen(ends, asked_at)
+        if asked_at >= self._emptied_at + REST_SECONDS:
+            self._busy_since, self._longest, self.rests = now, 0.0, False
         if before is None:
             return
+        is_in_job = self._answered_at is not None and now - self._answered_at < QUIET_SECONDS
+        if ours in before.ends and ours not in ends and is_in_job:
+            self._is_reloaded = True
+            self._note(SignOfUse.LOAD, now, now)
         moved = [model for model in ends if model in before.ends and ends[model] - before.ends[model] > SAME_SECONDS]
         is_quiet = self.target == 0 and self._answered_at is not None and self._answered_at < before.at - LATE_SECONDS
         # else ours may have another name

@@ -110,7 +110,11 @@ class TestSlots:
         assert made.assign(now + 1) == []
         due = made.next_due(now + 1)
         assert due == now + 1 + REST_SECONDS
+        assert made.assign(due) == []
+        assert made.has_look_due("a", due)
+        made.on_models("a", {LLAMA.model: 0.0}, due, due)
         assert len(made.assign(due)) == 2
+        assert not made.has_look_due("a", due)
 
     def test_all_endpoints_start_together(self) -> None:
         made = scheduler("a", "b", slots=2)
