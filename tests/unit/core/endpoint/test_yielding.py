@@ -363,10 +363,9 @@ def test_a_busy_server_rests_until_a_look_after_it_has_been_idle_for_a_moment() 
 
     assert not yielding.look(4, began - 0.5)
     assert yielding.look(4, began)
-    assert yielding.is_paused
-    assert yielding.look_due is None
+    assert (yielding.is_paused, yielding.look_due) == (True, None)
     assert not yielding.look(0, began + 1.0)
-    assert yielding.look_due == began + 1.0 + REST_SECONDS
+    assert (yielding.is_paused, yielding.look_due) == (True, began + 1.0 + REST_SECONDS)
     yielding.on_models("a", {"a": 1.0}, began + 1.1, began + 1.25)  # that one began too early
     assert yielding.is_paused
     yielding.on_models("a", {"a": 1.0}, began + 1.2, began + 1.25)
