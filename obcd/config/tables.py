@@ -153,6 +153,7 @@ class Host(Table):
             `[requests] num_ctx`, or 8192 if that is `auto`.
         cache_ram_mib: Host memory that each runner may fill with old prompts.
         environment: Set last; variables that obcd itself decides (ports, cards, slots, models) are refused.
+        yields: Whether people use the servers too: their endpoints yield, as with `yield` of `[ollama_instances]`.
     """
 
     gpus: Literal["all", "given", 0] | list[Annotated[int, Field(ge=0)] | str] = "all"
@@ -167,6 +168,7 @@ class Host(Table):
     ollama: str = Field("ollama", min_length=1)
     name: str | None = Field(None, min_length=1)
     environment: dict[str, str] = Field({})
+    yields: bool = Field(False, alias="yield")
 
 
 class Cluster(Table):

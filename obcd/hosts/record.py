@@ -2,7 +2,8 @@
 
     {"format": 1, "id": "gpu1", "boot": "5f0c…", "sequence": 17, "state": "serving", "until": null,
      "seconds_left": null, "machine_id": "9a41…", "by": "slurm 4711_2",
-     "endpoints": [{"url": "http://10.0.0.11:11432", "gpu": 0, "gpu_uuid": "GPU-…", "slots": 16, "version": "0.33.0"}],
+     "endpoints": [{"url": "http://10.0.0.11:11432", "gpu": 0, "gpu_uuid": "GPU-…", "slots": 16, "version": "0.33.0",
+                    "yields": false}],
      "cards": [{"uuid": "GPU-…", "utilization": 0.93, "memory_used_bytes": 17179869184, "power_watts": 300.0, …}]}
 
 A record is untrusted input: of bounded size, and read only by `parse_record`. A reader ignores keys that it does not
@@ -69,6 +70,7 @@ class RegisteredEndpoint(Document):
         gpu_uuid: `GPU-…` or `MIG-…`; "" for the CPU.
         slots: Requests in flight at once, 1 to 1024; None: as `[requests] slots` says.
         version: Of its Ollama, "" if it is not known.
+        yields: Whether people use it too, who come first (`obcd.core.endpoint.yielding`).
     """
 
     url: str
@@ -76,6 +78,7 @@ class RegisteredEndpoint(Document):
     gpu_uuid: str = ""
     slots: int | None = None
     version: str = ""
+    yields: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -404,5 +404,8 @@ def _parse(
 ) -> dict[str, Endpoint]:
     """Return `{endpoint's name: it}`; what has not changed is not parsed again."""
     before = dict(zip(old, parsed.values(), strict=True))
-    found = [before.get(item) or replace(endpoint_of(item.url), gpu=item.gpu, slots=item.slots) for item in new]
+    found = [
+        before.get(item) or replace(endpoint_of(item.url), gpu=item.gpu, slots=item.slots, yields=item.yields)
+        for item in new
+    ]
     return {item.name: item for item in found}

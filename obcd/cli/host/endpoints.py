@@ -11,7 +11,7 @@ from obcd.cli.common import config_option, read_settings, say
 from obcd.cli.host.common import parse_gpus, plan_options, running_host, runtime_option
 from obcd.config.endpoints import is_loopback
 from obcd.errors import NoEndpointError
-from obcd.host.servers.plan import HostPlan
+from obcd.host.servers.plan import HostPlan, Server
 from obcd.host.servers.planning import make_plan
 
 EPILOG = """\b
@@ -55,13 +55,17 @@ def render(plan: HostPlan) -> str:
     cards = [f"# {server.program}: {server.card or 'no card, the CPU'}" for server in plan.servers]
     width = max(len(_key(plan, server.port)) for server in plan.servers)
     lines = [
-        f"{_key(plan, server.port):{width}} = {{gpu = {server.gpu}, slots = {plan.parallel}}}  {card}"
+        f"{_key(plan, server.port):{width}} = {{{_entry(plan, server)}}}  {card}"
         for server, card in zip(plan.servers, cards, strict=True)
     ]
     head = "[ollama_instances]\n"
     if is_loopback(plan.bind):
         head += "# reachable only from this machine: [host] bind opens them to others\n"
     return head + "\n".join(lines) + "\n"
+
+
+def _entry(plan: HostPlan, server: Server) -> str:
+    return ", ".join(f"{key} = {json.dumps(value)}" for key, value in plan.entry(server).items())
 
 
 def remarks(plan: HostPlan) -> list[str]:

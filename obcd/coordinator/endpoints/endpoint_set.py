@@ -487,7 +487,8 @@ class Endpoints:
             figures = self.figures[item.name]
             if not item.yields or figures.is_looking or self.scheduler.health(item.name).state is not EndpointState.UP:
                 continue
-            if now - figures.looked_at >= (LOOK_SOON if self.scheduler.yields(item.name) else LOOK_IDLE):
+            pause = LOOK_SOON if self.scheduler.yields(item.name) else LOOK_IDLE
+            if now - figures.looked_at >= pause or self.scheduler.has_look_due(item.name, now):
                 figures.looked_at, figures.is_looking = now, True
                 self.pool.send(item.name, LookAround())
 

@@ -5,16 +5,27 @@ Ollama has one queue for all clients, first in, first out, and shows nobody else
 | sign | why our requests do not explain it |
 | --- | --- |
 | an answer waited for a slot | the endpoint holds no more than its slots: `SlotFinder` without a surplus |
-| it waited for its model to load | the model was loaded, and no fault came between |
+| it waited for its model to load, or /api/ps lacks that model | the model was loaded, and no fault came between |
 | /api/ps: the end of a model's keep-alive time moves | Ollama sets it when a model becomes idle. With our own requests it moves with the last answer; if people's requests end later, or are in flight then, it does not |
+
+The first needs all slots at work, the third a server that falls idle between two of our requests: with some requests in
+flight and a slot to spare, nobody would be seen. So the endpoint holds all or one.
 
 After a sign, what is in flight finishes, and the endpoint holds one request at a time, so that people find free slots.
 Without a sign for a while it holds none for a moment, which lets /api/ps show everybody else, and then gets all slots
-back at once. One request may be too much: if there is no second slot, or if two requests slow each other (a CPU). Then
-nothing is sent for PAUSE_SECONDS after each sign, and one request now and then, so that a job goes on whatever people do.
+back at once. One request may be too much: if there is no second slot, if two requests slow each other (a CPU), or if
+people's requests and ours need other load options. Then nothing is sent before that while is nearly over, except for one
+request now and then, so that a job goes on whatever people do.
 
-    all slots ──sign──► one at a time ──► none, LISTEN_SECONDS ──no sign for QUIET_SECONDS──► all slots
-                  └───► none, PAUSE_SECONDS ──► one at a time ─────────────┘
+    all slots ──sign──► one at a time ──► none, LISTEN_SECONDS ──no sign for `_hold`──► all slots
+                  └───► none ──► one at a time, TRIAL_SECONDS ──────┘
+
+The while is QUIET_SECONDS after a first visit. Who comes back after that finds all slots taken, and so would each time:
+from then on it is longer than the breaks that were seen, until nobody came back for RETURN_SECONDS.
+
+A request that needs other load options waits until the server falls idle, which our requests would never let happen
+(ollama server/sched.go), and no sign shows it. So nothing is sent now and then until all have been answered: a *rest*. A
+look at /api/ps ends it: it lacks our model if somebody has waited.
 """  # noqa: E501 - a table
 
 from __future__ import annotations
@@ -30,12 +41,21 @@ from obcd.core.endpoint.concurrency import SlotFinder, Span
 
 #: All slots come back after so many seconds without a sign. A look at /api/ps each second sees people's last request.
 QUIET_SECONDS = 26.0
+#: A sign so many seconds after the last one belongs to another visit, and is no return.
+RETURN_SECONDS = 600.0
+#: After a return all slots come back after so many times the longest break, but not later than after RETURN_SECONDS.
+HOLD_BREAKS = 3.0
 #: A sign of requests that ended long ago, by an answer that took long, counts as this old at most.
 OLDEST_SIGN = 10.0
-#: Nothing is sent for so long after a sign where one request is too much; one each so many seconds in any case.
-PAUSE_SECONDS, LEAST_SECONDS = 20.0, 300.0
+#: Where one request is too much, so many seconds of one at a time come before all slots; one each LEAST_SECONDS in any
+#: case.
+TRIAL_SECONDS, LEAST_SECONDS = 6.0, 300.0
 #: Elsewhere nothing is sent for so long before the slots come back: then /api/ps shows each request of others.
 LISTEN_SECONDS = 10.0
+#: A rest comes after so many seconds, or after so many times our longest answer: then it costs 3 % of the time at most.
+#: It ends after a look at a server that has been idle for so long; or when it has had time for our longest answer, and
+#: for a look.
+REST_AFTER, REST_AFTER_ANSWERS, REST_SECONDS, LOOK_LIMIT = 60.0, 35.0, 0.2, 3.0
 #: A wait longer than without a queue by so many seconds, and by so much of the time of its request, is a queue.
 QUEUED_SECONDS, QUEUED_PART = 0.2, 0.05
 #: The mean share of waiting of the last answers that is a queue, and the weight of the newest one.
@@ -80,12 +100,16 @@ class Yielding:
 
     Attributes:
         target: How many requests it may hold; None: all slots, because nobody else seems to be there.
+        rests: Whether it gets nothing for a moment, so that requests of others that wait for an idle server get it.
         sign: The last sign; None before the first one.
     """
 
     target: int | None = None
+    rests: bool = False
     sign: SignOfUse | None = None
     _signed_at: float = -math.inf
+    #: How long it holds back after a sign.
+    _hold: float = QUIET_SECONDS
     #: When it began to hold back, after `target` was None; what was sent before belongs to the time before.
     _since: float = -math.inf
     #: When it became free of our requests, because of an answer; and when it answered last.
@@ -101,6 +125,12 @@ class Yielding:
     _lone_pace: float | None = None
     #: Whether a request waited though we had only that one.
     _has_one_slot: bool = False
+    #: Whether others had another model, or ours with other options, loaded when we asked last.
+    _is_reloaded: bool = False
+    #: Since when it is at work without a rest, and when it became idle; our longest answer since then, in seconds.
+    _busy_since: float | None = None
+    _emptied_at: float = math.inf
+    _longest: float = 0.0
     _slots: int = 1
     #: What /api/ps showed last; and of our model, as judged: the end of its keep-alive time, 0 before the first, our
     #: last answer before it, the difference of both, and the one that was found twice.
@@ -116,18 +146,46 @@ class Yielding:
         """Why the endpoint yields, for people; "" if it does not."""
         return str(self.sign) if self.target is not None and self.sign is not None else ""
 
-    def look(self, now: float) -> bool:
-        """Set the target; return whether it has changed."""
-        before, quiet = self.target, now - self._signed_at
-        if quiet >= QUIET_SECONDS:
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is sent now."""
+        return self.target == 0 or self.rests
+
+    @property
+    def look_due(self) -> float | None:
+        """When /api/ps has to be asked, so that a rest ends; None while there is no rest, or requests are in flight."""
+        return self._emptied_at + REST_SECONDS if self.rests and self._emptied_at < math.inf else None
+
+    def look(self, held: int, now: float) -> bool:
+        """Set the target, and begin or end a rest; return whether something has changed.
+
+        Args:
+            held: How many requests the endpoint holds.
+        """
+        before = self.target, self.rests
+        self._set_target(now)
+        self._set_rest(held, now)
+        return before != (self.target, self.rests)
+
+    def _set_target(self, now: float) -> None:
+        left = self._hold - (now - self._signed_at)
+        if left <= 0:
             self.target = None
-            return before is not None
-        if before is None:
+            return
+        if self.target is None:
             self._since = now
         fed_at = self._since if self._answered_at is None else max(self._since, self._answered_at)
-        is_pause = quiet < PAUSE_SECONDS if self._is_one_too_much else quiet >= QUIET_SECONDS - LISTEN_SECONDS
+        is_pause = left > TRIAL_SECONDS if self._is_one_too_much else left <= LISTEN_SECONDS
         self.target = int(now - fed_at >= LEAST_SECONDS) if is_pause else 1
-        return self.target != before
+
+    def _set_rest(self, held: int, now: float) -> None:
+        self._emptied_at = math.inf if held else min(self._emptied_at, now)
+        if self._busy_since is None:
+            self._busy_since = now
+        late = now - self._busy_since - max(REST_AFTER, REST_AFTER_ANSWERS * self._longest)
+        self.rests = 0 <= late < self._longest + LOOK_LIMIT
+        if late >= 0 and not self.rests:
+            self._busy_since = now
 
     def on_answer(self, sent_at: float, held: int, span: Span, finder: SlotFinder, now: float) -> None:
         """Record an answer before `finder` gets it.
@@ -136,13 +194,16 @@ class Yielding:
             sent_at: When the request was sent, monotonic seconds.
             held: How many requests the endpoint held when it answered, this one included.
         """
-        is_in_job = self._answered_at is not None and 0 <= now - self._answered_at < QUIET_SECONDS
-        known_at, self._answered_at = self._answered_at, now
+        idle_for = math.inf if self._answered_at is None else sent_at - self._answered_at
+        self._answered_at, self._longest = now, max(self._longest, now - sent_at)
         if held == 1:
             self._idle.append(now)
         else:
             self._crowded_at = now
-        if span.load > LOAD_SECONDS and is_in_job and known_at is not None and sent_at >= known_at:
+        if span.load <= LOAD_SECONDS:
+            self._is_reloaded = False
+        elif 0 <= idle_for < QUIET_SECONDS:
+            self._is_reloaded = True
             self._note(SignOfUse.LOAD, sent_at + span.load, now)
         if span.work < 0:
             return
@@ -184,10 +245,18 @@ class Yielding:
             asked_at: When the call began.
         """
         before, self._seen = self._seen, _Seen(ends, asked_at)
+        if asked_at >= self._emptied_at + REST_SECONDS:
+            self._busy_since, self._longest, self.rests = now, 0.0, False
         if before is None:
             return
+        is_in_job = self._answered_at is not None and now - self._answered_at < QUIET_SECONDS
+        if ours in before.ends and ours not in ends and is_in_job:
+            self._is_reloaded = True
+            self._note(SignOfUse.LOAD, now, now)
         moved = [model for model in ends if model in before.ends and ends[model] - before.ends[model] > SAME_SECONDS]
-        if any(model != ours for model in moved) and (not ours or ours in ends):  # else ours may have another name
+        is_quiet = self.target == 0 and self._answered_at is not None and self._answered_at < before.at - LATE_SECONDS
+        # else ours may have another name
+        if any(model != ours for model in moved) and (not ours or ours in ends or is_quiet):
             self._note(SignOfUse.MODEL, now, now)
         if ours in before.ends:
             self._judge(before.ends[ours], before.at, now)
@@ -222,15 +291,22 @@ class Yielding:
     @property
     def _is_one_too_much(self) -> bool:
         """Whether even one request takes too much from people; until the opposite is known."""
-        if self._slots <= 1 or self._has_one_slot or self._full_pace is None or self._lone_pace is None:
+        if self._is_reloaded or self._slots <= 1 or self._has_one_slot:
+            return True
+        if self._full_pace is None or self._lone_pace is None:
             return True
         each = (self._full_pace - self._lone_pace) / (self._slots - 1)
         return each > HARM_SHARE * self._lone_pace
 
     def _note(self, sign: SignOfUse, at: float, now: float) -> None:
-        self._signed_at = max(self._signed_at, at, now - OLDEST_SIGN)
-        self.sign, self._waiting = sign, 0.0
-        self.look(now)
+        at = max(self._signed_at, at, now - OLDEST_SIGN)
+        pause = at - self._signed_at
+        if pause >= RETURN_SECONDS:
+            self._hold = QUIET_SECONDS
+        elif self.target is None or self._hold > QUIET_SECONDS:
+            self._hold = min(RETURN_SECONDS, max(self._hold, HOLD_BREAKS * pause))
+        self._signed_at, self.sign, self._waiting = at, sign, 0.0
+        self._set_target(now)
 
 
 def _mean(mean: float | None, span: Span) -> float | None:

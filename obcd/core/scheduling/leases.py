@@ -235,7 +235,7 @@ class Holder:
 
     def free(self) -> int:
         """Return how many more requests the endpoint may hold."""
-        if self.yielding is not None and self.yielding.target == 0:
+        if self.yielding is not None and self.yielding.is_paused:
             return -len(self.leases)
         slots = self._slots_now()
         open_slots = slots if self.health.state is EndpointState.UP else self.health.open_slots(slots)

@@ -107,8 +107,14 @@ class Scheduler:
     def look_at_others(self, now: float) -> None:
         """Let endpoints that yield have more or fewer requests, as it is time."""
         for holder in self._endpoints.values():
-            if holder.yielding is not None and holder.yielding.look(now):
+            if holder.yielding is not None and holder.yielding.look(len(holder.leases), now):
                 holder.may_have_room = True
+
+    def has_look_due(self, name: str, now: float) -> bool:
+        """Return whether `on_models` is wanted at once: an endpoint that yields rests until then."""
+        yielding = self._endpoints[name].yielding
+        due = None if yielding is None else yielding.look_due
+        return due is not None and due <= now
 
     def slots(self, name: str) -> int:
         """Return how many requests an endpoint may hold now, if it is UP."""
@@ -426,11 +432,12 @@ class Scheduler:
         return {text for pair in found for text in pair} - {""}
 
     def next_due(self, now: float) -> float | None:
-        """Return when the next back-off ends or the next check for stragglers is due, after `now`, or None.
+        """Return when the next back-off or rest ends or the next check for stragglers is due, after `now`, or None.
 
         Requests that are due already wait for an endpoint.
         """
         dues = [backlog.next_due(now) for backlog in self._backlogs.values() if not backlog.is_at_rest]
+        dues += [item.yielding.look_due for item in self._endpoints.values() if item.yielding is not None]
         return min((due for due in [*dues, self._hedged.next_look] if due is not None and due > now), default=None)
 
     # --- inside --------------------------------------------------------------------------------------------------

@@ -161,6 +161,7 @@ class Registrar:
             gpu_uuid=server.pin,
             slots=self._plan.parallel,
             version=str(seen.get("version", "")),
+            yields=self._plan.yields,
         )
 
     def _cards(self, document: Mapping[str, Any]) -> list[CardReading]:

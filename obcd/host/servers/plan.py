@@ -58,6 +58,7 @@ class HostPlan:
         vendor: `nvidia` or `amd`.
         ollama: The program, an absolute path.
         parallel: Slots of each server.
+        yields: Whether people use the servers too, who come first.
     """
 
     bind: str
@@ -66,6 +67,7 @@ class HostPlan:
     ollama: str
     parallel: int
     servers: tuple[Server, ...]
+    yields: bool = False
 
     def find(self, label: str) -> Server | None:
         """Return the server of a card, named as people do (`2`, `gpu2`, its UUID), or None."""
@@ -76,12 +78,14 @@ class HostPlan:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.bind, self.bind)  # noqa: S104 - compared, not bound
         return f"http://[{host}]:{server.port}" if ":" in host else f"http://{host}:{server.port}"
 
+    def entry(self, server: Server) -> dict[str, int]:
+        """Return what `[ollama_instances]` says of a server."""
+        return {"gpu": server.gpu, "slots": self.parallel, **({"yield": True} if self.yields else {})}
+
 
 def plan_table(plan: HostPlan) -> dict[str, dict[str, int]]:
     """Return the `[ollama_instances]` by which this machine reaches the servers."""
-    return {
-        plan.url(server).removeprefix("http://"): {"gpu": server.gpu, "slots": plan.parallel} for server in plan.servers
-    }
+    return {plan.url(server).removeprefix("http://"): plan.entry(server) for server in plan.servers}
 
 
 def write_plan(plan: HostPlan, runtime: Path) -> Path:

@@ -89,6 +89,7 @@ def make_plan(
         vendor=host.vendor,
         ollama=ollama,
         parallel=host.num_parallel,
+        yields=host.yields,
         servers=servers,
     )
 

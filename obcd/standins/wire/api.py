@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import math
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
@@ -20,7 +19,7 @@ from obcd.standins.wire.generation import Generator
 from obcd.standins.wire.http import GIN_TEXT_TYPE, JSON_TYPE, OPENAI_TYPE, TEXT_TYPE, Exchange
 from obcd.standins.wire.model_scheduler import ModelScheduler, Runner
 from obcd.standins.wire.openai_api import CompletionShape, parse_completion, wants_usage
-from obcd.standins.wire.reply_shapes import FAR_FUTURE, ChatShape, GenerateShape, ReplyShape, encode, rfc3339
+from obcd.standins.wire.reply_shapes import ChatShape, GenerateShape, ReplyShape, encode, rfc3339
 from obcd.standins.wire.request_values import (
     canonical_name,
     has_two_sources,
@@ -159,7 +158,7 @@ class OllamaApi:
             "size": card.size,
             "digest": card.digest,
             "details": _details(card),
-            "expires_at": FAR_FUTURE if runner.keep_alive == math.inf else rfc3339(runner.expires_at),
+            "expires_at": rfc3339(runner.expires_at),
             "size_vram": self._engine.vram_bytes(card),
             "context_length": self._engine.context_length(runner.signature),
         }

@@ -23,6 +23,9 @@ from obcd.standins.wire.request_values import canonical_name
 #: Ollama's message, with two spaces (contract 3.1)
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
 
+#: What a keep-alive time without end is, in seconds: the longest time.Duration of Go (ollama envconfig/config.go)
+LONGEST = 2**63 / 1e9
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerLimits:
@@ -42,7 +45,7 @@ class Runner:
         self.slots = asyncio.Semaphore(parallel)  # first in, first out, as in llm/llama_server.go:1893
         self.keep_alive = keep_alive
         self.users = 0  # requests that hold or wait for a slot
-        self.expires_at = wall() + keep_alive  # Unix seconds, as /api/ps shows it
+        self.expires_at = wall() + min(keep_alive, LONGEST)  # Unix seconds, as /api/ps shows it
         self.is_expiring = False  # unload as soon as it is idle
         self.is_dead = False  # it crashed
         self.timer: asyncio.TimerHandle | None = None
@@ -95,7 +98,7 @@ class ModelScheduler:
         elif runner.keep_alive != math.inf:
             loop = asyncio.get_running_loop()
             runner.timer = loop.call_later(runner.keep_alive, self._expire, runner)
-        runner.expires_at = wall() + runner.keep_alive
+        runner.expires_at = wall() + min(runner.keep_alive, LONGEST)
 
     def expire(self, model: str) -> None:
         """Unload a model as soon as no request uses it."""

@@ -14,9 +14,6 @@ from typing import Protocol
 from obcd.standins.wire.engine import JsonObject, WorkOutcome
 from obcd.standins.wire.http import JSON_TYPE, NDJSON_TYPE
 
-#: the date /api/ps shows for a model that is kept for ever: centuries ahead
-FAR_FUTURE = "2318-01-01T00:00:00Z"
-
 #: the first number of a made-up `context`
 FIRST_TOKEN = 100_000
 

@@ -79,6 +79,16 @@ def test_record_that_appears_is_used_at_once(folder: Folder) -> None:
     assert (folder.standing().state, folder.standing().endpoints, folder.standing().why) == ("serving", (NAME,), "")
 
 
+def test_endpoint_of_a_host_that_people_use_too_yields(folder: Folder) -> None:
+    folder.write(endpoints=(RegisteredEndpoint(url=URL, yields=True),))
+    folder.scan()
+    first = folder.offered[0].endpoint.yields
+    folder.write()
+    folder.scan()
+
+    assert (first, folder.offered[0].endpoint.yields) == (True, False)
+
+
 def test_cards_are_shown_while_their_record_changes(folder: Folder) -> None:
     cards = (CardReading(uuid="GPU-1", power_watts=300.0),)
     folder.write(cards=cards)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +25,12 @@ def make_plan(bind: str = "127.0.0.1", name: str = "127.0.0.1") -> HostPlan:
         for n in range(2)
     )
     return HostPlan(bind=bind, name=name, vendor="nvidia", ollama="/bin/ollama", parallel=16, servers=servers)
+
+
+def test_table_for_the_coordinator_says_that_the_servers_yield() -> None:
+    table = tomllib.loads(render(replace(make_plan(), yields=True)))["ollama_instances"]
+
+    assert [entry["yield"] for entry in table.values()] == [True] * len(table)
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,20 @@ def test_registered_host_gets_its_first_requests_within_ten_seconds_and_their_sl
     assert not site.endpoints.waits_for_host
 
 
+def test_host_whose_servers_people_use_too_gets_requests_that_yield(site: Site) -> None:
+    site.register(endpoints=(RegisteredEndpoint(url=f"http://{NAME}", slots=2, yields=True),))
+    site.advance(8)
+
+    (view,) = site.endpoints.views(site.now)
+    assert view.yields == ""  # None: it never does
+
+    site.register(endpoints=(RegisteredEndpoint(url=f"http://{NAME}", slots=2),), sequence=100)
+    site.advance(8)
+
+    (view,) = site.endpoints.views(site.now)
+    assert view.yields is None
+
+
 def test_no_endpoint_is_a_state(site: Site) -> None:
     assert site.endpoints.waits_for_host
     assert "/hosts" in site.endpoints.outage

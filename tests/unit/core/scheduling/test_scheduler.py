@@ -11,6 +11,7 @@ from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.endpoint.faults import Fault, Harm, Remedy, worker_lost
 from obcd.core.endpoint.health import EndpointState
 from obcd.core.endpoint.retry import REQUEST_LIMIT
+from obcd.core.endpoint.yielding import REST_AFTER_ANSWERS, REST_SECONDS
 from obcd.core.request.records import Signature
 from obcd.core.scheduling.attempt_count import FREE_FAULTS
 from obcd.core.scheduling.backlog import ELSEWHERE_SECONDS, Backlog
@@ -92,6 +93,28 @@ class TestSlots:
         assert made.assign(0.0) == []
         answer(made, leases[:1], 1.0)
         assert len(made.assign(1.0)) == 1
+
+    def test_endpoint_that_yields_gets_nothing_while_it_rests(self) -> None:
+        made = scheduler(slots=2)
+        made.set_yielding("a", is_yielding=True)
+        add(made, "j", 100)
+        now, leases = 1000.0, made.assign(1000.0)
+        while len(leases) == 2:  # ten seconds each
+            now += 5.0
+            answer(made, leases[:1], now)
+            leases = leases[1:] + made.assign(now)
+
+        answer(made, leases, now + 1)
+
+        assert now == 1000.0 + REST_AFTER_ANSWERS * 10
+        assert made.assign(now + 1) == []
+        due = made.next_due(now + 1)
+        assert due == now + 1 + REST_SECONDS
+        assert made.assign(due) == []
+        assert made.has_look_due("a", due)
+        made.on_models("a", {LLAMA.model: 0.0}, due, due)
+        assert len(made.assign(due)) == 2
+        assert not made.has_look_due("a", due)
 
     def test_all_endpoints_start_together(self) -> None:
         made = scheduler("a", "b", slots=2)

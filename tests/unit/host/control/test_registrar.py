@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,15 @@ def test_an_endpoint_is_registered_when_its_server_has_answered_and_then_stays(p
     place.watch()  # it is restarted: the coordinator finds that out by itself
     place.registrar.tick(101.0)
     assert len(place.offered) == 2
+
+
+def test_endpoints_yield_if_the_plan_says_so(place: Place) -> None:
+    place.registrar = Registrar(replace(place.plan, yields=True), place.folder, place.offered.append, place.notify)
+    place.watch(answering=(0,))
+
+    place.registrar.tick(100.0)
+
+    assert [item.yields for item in place.offered[-1][1]] == [True]
 
 
 def test_readings_of_an_older_watch_have_no_energy_and_no_faults(place: Place) -> None:

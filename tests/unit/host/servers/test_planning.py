@@ -35,6 +35,11 @@ def test_all_gives_one_server_per_card_from_the_base_port(stand_ins: StandIns) -
     assert (plan.servers[3].gpu, plan.servers[3].memory_bytes) == (3, 81559 * 2**20)
 
 
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_plan_says_whether_people_use_the_servers_too(stand_ins: StandIns, is_shared: bool) -> None:
+    assert make_plan(settings(**{"yield": is_shared})).yields is is_shared
+
+
 def test_variables_are_whole_and_in_order(stand_ins: StandIns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/someone")
     given = settings(gpus=[1], models=str(tmp_path), environment={"OLLAMA_DEBUG": "1", "OLLAMA_KEEP_ALIVE": "30m"})

@@ -21,13 +21,26 @@ from obcd.core.endpoint.faults import Fault, Harm, Remedy, worker_fault
 from obcd.core.request.lines import parse_line
 from obcd.core.request.records import JobSettings, Request, signature_of
 from obcd.ollama.client import HUNG
+from obcd.ollama.control import ControlError, Probe
+from obcd.ollama.loaded import Loaded
 from obcd.ollama.transport import AbortedError, RefusedError, Transport
 from obcd.secret import Secret
 from obcd.spool.job.cache import AnswerCache, measure
 from obcd.workers import worker
 from obcd.workers.channel import Channel, channel_pair
 from obcd.workers.loader import Loader, Preflight
-from obcd.workers.messages import Answered, Ask, Cancel, Configure, Faulted, Probed, ProbeNow, Weighed
+from obcd.workers.messages import (
+    Answered,
+    Ask,
+    Cancel,
+    Configure,
+    Faulted,
+    LookAround,
+    LookedAround,
+    Probed,
+    ProbeNow,
+    Weighed,
+)
 from obcd.workers.recovery_driver import RecoveryDriver
 from obcd.workers.slots import job_requests
 from obcd.workers.slots import slot as slots
@@ -102,6 +115,40 @@ def test_probe_that_fails_as_none_should_is_told_and_the_next_one_is_made(
         made._take(ProbeNow())
     select.select([ours], [], [], 10)
     ours.receive()
+    ours.close()
+    theirs.close()
+
+
+def test_worker_tells_what_the_server_has_in_memory_and_when_it_does_not_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a server that says it once, and then no more
+    found = Loaded(name="Llama3.2", size_bytes=1, vram_bytes=1, expires_at=1234.5)
+    replies = [(found,)]
+
+    def ask(url: str, token: object) -> tuple[Loaded, ...]:
+        if not replies:
+            raise ControlError("it does not answer")
+        return replies.pop()
+
+    monkeypatch.setattr(worker, "ask_loaded", ask)
+    monkeypatch.setattr(worker, "probe", lambda *_: Probe(None))
+    ours, theirs = channel_pair()
+    made = worker._Worker(Channel(theirs), WorkerSpec("a", URL, tmp_path, 1.0))
+    threading.Thread(target=made._probe_forever, daemon=True).start()
+    select.select([ours], [], [], 10)
+    ours.receive()  # a worker probes at its start
+
+    for ends in ({"llama3.2:latest": 1234.5}, None):
+        # when
+        made._take(LookAround())
+        select.select([ours], [], [], 10)
+        (message,) = ours.receive()
+
+        # then no probe is made for it
+        assert isinstance(message, LookedAround)
+        assert message.ends == ends
+        assert message.seconds >= 0
     ours.close()
     theirs.close()
 
