@@ -72,7 +72,7 @@ class ServerWish(Document):
         first = settings.host.base_port
         return cls(
             ports=ports or f"{first}-{min(first + MANY_PORTS, 65535)}",
-            host=json.loads(settings.host.model_dump_json()),
+            host=json.loads(settings.host.model_dump_json(by_alias=True)),
             load_timeout_seconds=settings.requests.load_timeout_seconds,
             context=settings.requests.usual_context,
         )

@@ -29,7 +29,7 @@ TAGS = (
     "summary"
 )
 #: The elements of the page around them, with the number of each.
-AROUND = {"<html": 1, "<head": 2, "<title": 1, "<script": 2, "<h1": 1, "<a ": 1, "<meta": 3, "<link": 3, "<button": 1}
+AROUND = {"<html": 1, "<head": 2, "<title": 1, "<script": 1, "<h1": 1, "<a ": 1, "<meta": 3, "<link": 2, "<button": 1}
 ATTRIBUTES = (
     r"class|id|role|scope|colspan|datetime|href|src|rel|type|lang|charset|name|content|tabindex|viewBox|x|d|width|height|"
     r"preserveAspectRatio|aria-[a-z]+|data-[a-z]+"

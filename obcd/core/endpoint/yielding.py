@@ -153,7 +153,7 @@ class Yielding:
 
     @property
     def look_due(self) -> float | None:
-        """When /api/ps has to be asked, so that a rest ends; None while there is no rest, or requests are in flight."""
+        """When /api/ps is due, so that a rest ends; None while there is no rest, or requests are in flight."""
         return self._emptied_at + REST_SECONDS if self.rests and self._emptied_at < math.inf else None
 
     def look(self, held: int, now: float) -> bool:
