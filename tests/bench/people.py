@@ -60,7 +60,7 @@ class Person:
             try:
                 self._ask(f"Question {self._dice.random()}: what is it?")
             except TimeoutError:
-                self.askings.append(Asking(sent_at, math.inf))
+                self.askings.append(Asking(sent_at, PATIENCE))
             else:
                 self.askings.append(Asking(sent_at, time.monotonic() - sent_at))
 
