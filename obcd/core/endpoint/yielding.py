@@ -88,10 +88,11 @@ class SignOfUse(StrEnum):
 
 
 class _Seen(NamedTuple):
-    """What /api/ps showed, and when that call began."""
+    """What /api/ps showed, when that call began, and whether the endpoint held a request then."""
 
     ends: Mapping[str, float]
     at: float
+    is_held: bool
 
 
 @dataclass(slots=True)
@@ -236,15 +237,16 @@ class Yielding:
         self._difference = self._usual = None
         self._strays = 0
 
-    def on_models(self, ours: str, ends: Mapping[str, float], asked_at: float, now: float) -> None:
+    def on_models(self, ours: str, ends: Mapping[str, float], asked_at: float, now: float, held: int = 0) -> None:
         """Record what /api/ps shows; judged at the next call, when all answers of that time have come.
 
         Args:
             ours: The model of our requests; "" before the first one.
             ends: `{model in memory: the end of its keep-alive time}`, in seconds on the server's clock.
             asked_at: When the call began.
+            held: How many requests the endpoint holds.
         """
-        before, self._seen = self._seen, _Seen(ends, asked_at)
+        before, self._seen = self._seen, _Seen(ends, asked_at, held > 0)
         if asked_at >= self._emptied_at + REST_SECONDS:
             self._busy_since, self._longest, self.rests = now, 0.0, False
         if before is None:
@@ -259,10 +261,11 @@ class Yielding:
         if any(model != ours for model in moved) and (not ours or ours in ends or is_quiet):
             self._note(SignOfUse.MODEL, now, now)
         if ours in before.ends:
-            self._judge(before.ends[ours], before.at, now)
+            self._judge(before.ends[ours], before, now)
 
-    def _judge(self, end: float, asked_at: float, now: float) -> None:
+    def _judge(self, end: float, seen: _Seen, now: float) -> None:
         """Note a sign if the end of our model's keep-alive time is not that of our own last answer."""
+        asked_at = seen.at
         idle_at = next((moment for moment in reversed(self._idle) if moment <= asked_at + LATE_SECONDS), None)
         if idle_at is not None and idle_at > asked_at - WAY_SECONDS:
             return  # which of the two came first is not known
@@ -273,6 +276,8 @@ class Yielding:
             return  # two of our requests that ended together may have left it idle
         if has_answered:
             is_same = self._is_usual(end - idle_at)
+        elif seen.is_held:  # beside ours no other request leaves it idle: that was our own call that loads the model
+            is_same = True
         if not is_same:
             self._note(SignOfUse.USE, asked_at, now)
 

@@ -102,7 +102,7 @@ class Scheduler:
         holder = self._changing(name)
         if holder.yielding is not None:
             ours = "" if holder.loaded is None else holder.loaded.model
-            holder.yielding.on_models(ours, ends, asked_at, now)
+            holder.yielding.on_models(ours, ends, asked_at, now, len(holder.leases))
 
     def look_at_others(self, now: float) -> None:
         """Let endpoints that yield have more or fewer requests, as it is time."""

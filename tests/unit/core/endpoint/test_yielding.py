@@ -193,7 +193,7 @@ class Site:
 
     def _look(self, ends: dict[str, float], asked_at: float) -> None:
         assert self.holder.yielding is not None
-        self.holder.yielding.on_models(MODEL.model, ends, asked_at, self.now)
+        self.holder.yielding.on_models(MODEL.model, ends, asked_at, self.now, len(self.holder.leases))
 
     def _on_answer(self, job: Job, span: Span) -> None:
         if not job.is_ours:
@@ -411,3 +411,18 @@ def test_nothing_is_sent_while_people_use_a_model_for_which_ours_had_to_go() -> 
 
 def answer(yielding: Yielding, seconds: float, now: float) -> None:
     yielding.on_answer(now - seconds, 4, UNTOLD, SlotFinder(), now)
+
+
+@pytest.mark.parametrize(("held", "sign"), [(0, SignOfUse.USE), (1, None)])
+def test_an_end_that_moves_while_our_request_is_in_flight_is_our_own_call_that_loads_the_model(
+    held: int, sign: SignOfUse | None
+) -> None:
+    yielding = Yielding()
+    yielding.on_answer(999.0, 1, UNTOLD, SlotFinder(), 1000.0)
+    for at in (1010.0, 1011.0):
+        yielding.on_models("a", {"a": 5000.0}, at, at)
+
+    for at in (1012.0, 1013.0):
+        yielding.on_models("a", {"a": 5012.0}, at, at, held)
+
+    assert yielding.sign is sign
