@@ -21,9 +21,9 @@ from obcd.coordinator.clerk.clerk_pair import ClerkPair
 from obcd.coordinator.disk_watch import DiskWatch
 from obcd.coordinator.endpoints.changes import compare, describe
 from obcd.coordinator.endpoints.endpoint_set import Endpoints
-from obcd.coordinator.endpoints.host_registry import HostRegistry
 from obcd.coordinator.endpoints.local_cards import default_folders, read_cards
 from obcd.coordinator.history.minutes import HistoryWriter
+from obcd.coordinator.hosts.host_registry import HostRegistry
 from obcd.coordinator.inbox_watch import InboxWatch
 from obcd.coordinator.intake.control_files import ControlFiles
 from obcd.coordinator.intake.drop_intake import DropIntake
@@ -212,7 +212,9 @@ class Coordinator:
         self._sweeper.configure(settings)
         self._inbox_watch.look_at(self._watched_folders())
         self._housekeeping_at = now
-        in_flight = sum(self.scheduler.in_flight(name) for name in self.endpoints.leaving.intersection(change.left))
+        in_flight = sum(
+            self.scheduler.endpoint(name).in_flight for name in self.endpoints.leaving.intersection(change.left)
+        )
         return describe(change, in_flight, len(self.unfinished()))
 
     def _open_to_api(self) -> None:

@@ -20,9 +20,9 @@ from typing import NamedTuple
 from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.endpoint.concurrency import Span
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
+from obcd.core.pending.backlog import Backlog
+from obcd.core.pending.lanes import LaneIndex
 from obcd.core.request.records import Signature
-from obcd.core.scheduling.backlog import Backlog
-from obcd.core.scheduling.lanes import LaneIndex
 from obcd.core.scheduling.leases import Lease
 from obcd.core.scheduling.scheduler import Scheduler
 from tests.bench.figures import Figure
@@ -259,7 +259,7 @@ class Cluster:
             busy_then / capacity if capacity else 1.0,
             order,
             ended,
-            {name: self.scheduler._endpoints[name].finder.slots for name in self.servers},
+            {name: self.scheduler.endpoint(name).finder.slots for name in self.servers},
         )
 
     def _busy(self) -> float:
@@ -284,7 +284,7 @@ class Cluster:
         self._at(self.now + TRAVEL, arrive)
 
     def _go_away(self, name: str) -> None:
-        for lease in self.scheduler.leases(name):
+        for lease in self.scheduler.endpoint(name).held:
             del self.leases[lease.ticket]
             self.scheduler.faulted(lease.ticket, name, AWAY, self.now)
         self.servers[name].forget()

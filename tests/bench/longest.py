@@ -1,7 +1,7 @@
 """`longest`: what it brings to ask long lines first, on a simulated clock with obcd's own scheduler.
 
 Times are lognormal; the logarithm of a line's length goes with that of its time by a correlation. The order follows the
-answers (`obcd.core.scheduling.longest_first`): blindly by length a job would win 5 to 20 % at a correlation of 0.6 and
+answers (`obcd.core.pending.longest_first`): blindly by length a job would win 5 to 20 % at a correlation of 0.6 and
 above, and lose
 3 to 12 % at -0.3, where short lines take long.
 """
@@ -14,10 +14,10 @@ import random
 from statistics import mean
 
 from obcd.core.endpoint.concurrency import Span
+from obcd.core.pending.backlog import Backlog
+from obcd.core.pending.longest_first import sort_sizes
 from obcd.core.request.records import Signature
-from obcd.core.scheduling.backlog import Backlog
 from obcd.core.scheduling.leases import Lease
-from obcd.core.scheduling.longest_first import sort_sizes
 from obcd.core.scheduling.scheduler import Scheduler
 from tests.bench.figures import Figure
 

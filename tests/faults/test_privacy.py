@@ -31,7 +31,8 @@ pytestmark = pytest.mark.integration
 ASKED, ANSWERED = "zanzibar-asked", "timbuktu-answered"
 QUICK = {
     "obcd.core.endpoint.health:ENDPOINT_LIMIT": 0.2, "obcd.core.endpoint.health:ENDPOINT_BASE": 0.1,
-    "obcd.core.scheduling.attempt_count:REQUEST_BASE": 0.05, "obcd.coordinator.endpoints.endpoint_set:PROBE_SOON": 0.05,
+    "obcd.core.scheduling.attempt_count:REQUEST_BASE": 0.05,
+    "obcd.coordinator.endpoints.control_calls:PROBE_SOON": 0.05,
     "obcd.coordinator.main_loop:HOUSEKEEPING_SECONDS": 0.3,
     "obcd.coordinator.jobs.progress_folders:PROGRESS_SECONDS": 0.2,
 }  # fmt: skip

@@ -50,8 +50,8 @@ QUICK = {
     "obcd.core.endpoint.retry:ENDPOINT_LIMIT": 0.2, "obcd.core.endpoint.retry:ENDPOINT_BASE": 0.1,
     "obcd.core.endpoint.health:ENDPOINT_LIMIT": 0.2, "obcd.core.endpoint.health:ENDPOINT_BASE": 0.1,
     "obcd.core.scheduling.attempt_count:REQUEST_BASE": 0.05, "obcd.core.scheduling.attempt_count:REQUEST_LIMIT": 0.2,
-    "obcd.coordinator.endpoints.endpoint_set:PROBE_SOON": 0.05,
-    "obcd.coordinator.endpoints.endpoint_set:PROBE_IDLE": 0.3,
+    "obcd.coordinator.endpoints.control_calls:PROBE_SOON": 0.05,
+    "obcd.coordinator.endpoints.control_calls:PROBE_IDLE": 0.3,
 }  # fmt: skip
 ATTEMPTS, TIME_LIMIT = 2, 3.0
 
@@ -417,7 +417,7 @@ def test_endpoint_that_fails_is_left_alone_with_growing_pauses_and_comes_back_by
     server = cluster.simulate("--parallel", 1, "--seconds", 0.0, "--fault", "status=500=1")
     tweaks = {
         "obcd.core.endpoint.health:ENDPOINT_BASE": 0.25,
-        "obcd.coordinator.endpoints.endpoint_set:PROBE_SOON": 0.02,
+        "obcd.coordinator.endpoints.control_calls:PROBE_SOON": 0.02,
     }
     config = cluster.configure({server.names[0]: 1}, requests={"attempts": 100})
     coordinator = cluster.coordinate(config, tweaks=tweaks)

@@ -315,7 +315,7 @@ def test_each_fault_ends_in_one_answer_or_one_error(cluster: Cluster) -> None:
         "obcd.core.endpoint.retry:ENDPOINT_LIMIT": 0.2, "obcd.core.endpoint.retry:ENDPOINT_BASE": 0.1,
         "obcd.core.endpoint.health:ENDPOINT_LIMIT": 0.2, "obcd.core.endpoint.health:ENDPOINT_BASE": 0.1,
         "obcd.core.scheduling.attempt_count:REQUEST_BASE": 0.1,
-        "obcd.coordinator.endpoints.endpoint_set:PROBE_SOON": 0.1,
+        "obcd.coordinator.endpoints.control_calls:PROBE_SOON": 0.1,
     }  # fmt: skip
     config = cluster.configure(dict.fromkeys(server.names, 4), requests=requests)
     coordinator = cluster.coordinate(config, tweaks=quick)

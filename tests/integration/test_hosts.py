@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 #: A folder in which everything happens ten times as fast.
 QUICK: Mapping[str, float | str] = {
     **NEVER_HEDGED,
-    "obcd.coordinator.endpoints.host_scanner:SCAN_SECONDS": 0.2,
+    "obcd.coordinator.hosts.host_scanner:SCAN_SECONDS": 0.2,
     "obcd.hosts.roster:SILENT_SECONDS": 2.5,
     "obcd.hosts.roster:DEAD_SECONDS": 6.0,
 }
@@ -118,7 +118,7 @@ def test_scan_that_hangs_is_shown_and_stops_nothing(
     cluster: Cluster, quick_server: Simulated, folder: Path, hosts: list[Host]
 ) -> None:
     config = cluster.configure([], cluster={"hosts": str(folder)})
-    tweaks = {**QUICK, "obcd.coordinator.endpoints.host_scanner:LIMIT_SECONDS": 1.0}
+    tweaks = {**QUICK, "obcd.coordinator.hosts.host_scanner:LIMIT_SECONDS": 1.0}
     coordinator = cluster.coordinate(config, tweaks=tweaks)
     hosts.append(Host(folder, "one", quick_server.urls))
     wait_until(lambda: states(coordinator) == {quick_server.names[0]: "UP"})

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.integration
 #: Looks and probes come quickly.
 QUICK = {
     "obcd.core.endpoint.signature_health:LOOK_BASE": 0.3, "obcd.core.endpoint.signature_health:LOOK_LIMIT": 0.6,
-    "obcd.coordinator.endpoints.endpoint_set:PROBE_IDLE": 0.3,
+    "obcd.coordinator.endpoints.control_calls:PROBE_IDLE": 0.3,
     "obcd.core.scheduling.missing_models:MODEL_WAIT_SECONDS": 1.0,
 }  # fmt: skip
 

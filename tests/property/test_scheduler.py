@@ -15,10 +15,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from obcd.core.endpoint.faults import Fault, Harm, Remedy, worker_lost
 from obcd.core.endpoint.signature_health import LOOK_BASE
+from obcd.core.pending.backlog import ENDED, LEASED, Backlog
+from obcd.core.pending.fair_share import Rank
+from obcd.core.pending.lanes import IN_LANE, LaneIndex
 from obcd.core.request.records import Signature
-from obcd.core.scheduling.backlog import ENDED, LEASED, Backlog
-from obcd.core.scheduling.fair_share import Rank
-from obcd.core.scheduling.lanes import IN_LANE, LaneIndex
 from obcd.core.scheduling.leases import Lease
 from obcd.core.scheduling.missing_models import MODEL_WAIT_UNREACHED_SECONDS
 from obcd.core.scheduling.poison import CRASHES
@@ -162,7 +162,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert lease.ticket not in self.out
             assert lease.endpoint not in self.draining
             assert not self.backlogs[lease.job].is_paused
-            assert self.scheduler.in_flight(lease.endpoint) <= self.slots[lease.endpoint]
+            assert self.scheduler.endpoint(lease.endpoint).in_flight <= self.slots[lease.endpoint]
             self.check_copy(lease)
             self.check_weights(lease)
             assert self.now >= self.unfit.get((lease.endpoint, self.model_of(lease)), 0.0)
@@ -170,7 +170,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert lease.signature == self.backlogs[lease.job].signature_number(lease.ordinal)
             assert 1 <= lease.attempt <= LIMIT + CRASHES
             if self.crashes[lease.job, lease.ordinal] >= CRASHES - 1:
-                assert self.scheduler.in_flight(lease.endpoint) == 1
+                assert self.scheduler.endpoint(lease.endpoint).in_flight == 1
             self.out[lease.ticket] = lease
         due = self.scheduler.next_due(self.now)
         assert due is None or due > self.now
@@ -181,17 +181,17 @@ class SchedulerMachine(RuleBasedStateMachine):
         if name not in self.slots:
             self.come(name, slots)
             return
-        self.scheduler.set_slots(name, slots)
+        self.scheduler.endpoint(name).set_slots(slots)
         self.slots[name] = slots
-        self.room[name] = max(slots, self.scheduler.in_flight(name))
+        self.room[name] = max(slots, self.scheduler.endpoint(name).in_flight)
 
     @rule(name=st.sampled_from(sorted(ENDPOINTS)))
     def drain_or_take_back(self, name: str) -> None:
         if name in self.draining:
-            self.scheduler.undrain_endpoint(name, self.now)
+            self.scheduler.endpoint(name).undrain(self.now)
             self.draining.remove(name)
         elif name in self.slots:
-            self.scheduler.drain_endpoint(name, self.now)
+            self.scheduler.endpoint(name).drain(self.now)
             self.draining.add(name)
 
     @precondition(lambda self: self.draining)
@@ -232,7 +232,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         if name not in self.slots:
             return
         self.scheduler.on_probe(name, None, "its worker ended", self.now)
-        for lease in self.scheduler.leases(name):
+        for lease in self.scheduler.endpoint(name).held:
             del self.out[lease.ticket]
             self.late.append(lease)
             settled = self.scheduler.faulted(lease.ticket, name, worker_lost(), self.now)
@@ -259,7 +259,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def check_weights(self, lease: Lease) -> None:
         """What is asked is asked where the weights are that the job has, by what the endpoint told."""
-        models = self.scheduler.models(lease.endpoint) or {}
+        models = self.scheduler.endpoint(lease.endpoint).digests or {}
         assert lease.digest in ("", models[self.model_of(lease)])
         assert (lease.digest == "") == (self.backlogs[lease.job].weights is None)
 
@@ -307,12 +307,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         for name, room in self.room.items():
             if self.backlogs:
                 held = {lease.ticket for lease in self.out.values() if lease.endpoint == name}
-                assert {lease.ticket for lease in self.scheduler.leases(name)} == held
+                assert {lease.ticket for lease in self.scheduler.endpoint(name).held} == held
                 assert len(held) <= room
 
     @invariant()
     def endpoint_with_room_is_looked_at(self) -> None:
-        for holder in self.scheduler._endpoints.values():
+        for holder in self.scheduler.endpoints:
             assert holder.may_have_room or holder.free() <= 0
 
     @invariant()
@@ -346,7 +346,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         for name in ENDPOINTS:
             if name not in self.slots:
                 self.come(name, 1)
-            self.scheduler.undrain_endpoint(name, self.now)
+            self.scheduler.endpoint(name).undrain(self.now)
         for backlog in self.backlogs.values():
             backlog.is_paused = False
         for _ in range(400):

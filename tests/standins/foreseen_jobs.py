@@ -14,8 +14,8 @@ from obcd.core.forecasting.deadline_watch import DeadlineWatch
 from obcd.core.forecasting.queue_forecast import Capacity, Load, forecast
 from obcd.core.forecasting.windows import Windows
 from obcd.core.forecasting.work_left import WorkLeft, sizes_of
+from obcd.core.pending.longest_first import sort_sizes
 from obcd.core.scheduling.leases import Lease
-from obcd.core.scheduling.longest_first import sort_sizes
 from tests.standins.nights import SimulatedCluster
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -74,7 +74,7 @@ class ForeseenCluster(SimulatedCluster):
         places = [
             Capacity(
                 name=name,
-                slots=self.scheduler.health(name).open_slots(slots),
+                slots=self.scheduler.endpoint(name).health.open_slots(slots),
                 windows=self.endpoint_windows.get(name, Windows()),
             )
             for name, slots in self.slots.items()
@@ -164,7 +164,7 @@ def _run_through(seed: int, watch: DeadlineWatch | None, breaks_at: float | None
         if not twentieth and backlog.unfinished <= 0.95 * len(backlog):
             twentieth = cluster.at
         if breaks_at is not None and cluster.at >= breaks_at and cluster.slots.pop("gpu1", None) is not None:
-            cluster.scheduler.drain_endpoint("gpu1", cluster.now)
+            cluster.scheduler.endpoint("gpu1").drain(cluster.now)
         if watch is not None and cluster.now >= next_look:
             next_look = cluster.now + LOOK_SECONDS
             end = cluster.foresee().get(job) if cluster.work[job].seen >= 5 else None

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from obcd.core.endpoint.concurrency import Span
 from obcd.core.endpoint.faults import attempt_cancelled
 from obcd.core.forecasting.windows import Windows
+from obcd.core.pending.backlog import Backlog
 from obcd.core.request.records import Signature
-from obcd.core.scheduling.backlog import Backlog
-from obcd.core.scheduling.leases import CLOSED, Lease
+from obcd.core.scheduling.holder import CLOSED
+from obcd.core.scheduling.leases import Lease
 from obcd.core.scheduling.scheduler import Scheduler
 
 SIGNATURE = Signature("llama3.2:latest", (("num_ctx", 8192),))
@@ -89,7 +90,7 @@ class SimulatedCluster:
                 self.answers[lease.request] += 1
                 self.on_answer(lease)
         for name, windows in self.endpoint_windows.items():
-            self.scheduler.set_window(name, self._closes_at(windows))
+            self.scheduler.endpoint(name).closes_at = self._closes_at(windows)
         for job, windows in self.job_windows.items():
             self.backlogs[job].closes_at = self._closes_at(windows)
         for lease, _ in self.scheduler.take_overtaken():

@@ -9,7 +9,7 @@ from obcd.core.endpoint.health import EndpointState
 from obcd.core.forecasting.local_times import describe_moment, describe_span
 from obcd.core.forecasting.queue_forecast import Capacity, Load, forecast
 from obcd.core.forecasting.windows import Windows
-from obcd.core.scheduling.fair_share import Rank
+from obcd.core.pending.fair_share import Rank
 from obcd.spool.submit.dropping import Submitted
 
 #: States of jobs that take slots from others.

@@ -6,7 +6,7 @@ import click
 
 from obcd.cli.common import START, Command, config_option, find_layout_anyway, find_view, is_running, root_option, say
 from obcd.client.orders.controlling import ControlledJob, control_job
-from obcd.core.scheduling.fair_share import LEAST_PRIORITY, MOST_PRIORITY
+from obcd.core.pending.fair_share import LEAST_PRIORITY, MOST_PRIORITY
 from obcd.core.tables.file_format import SUFFIX, form_of
 from obcd.errors import ExitCode, InputError, TimedOutError
 from obcd.spool.folders.layout import Layout

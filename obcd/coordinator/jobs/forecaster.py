@@ -141,7 +141,7 @@ class Forecaster:
     def _capacities(self) -> Iterator[Capacity]:
         scheduler = self._endpoints.scheduler
         for member in self._endpoints.members:
-            slots = scheduler.health(member.name).open_slots(scheduler.slots(member.name))
+            slots = scheduler.endpoint(member.name).health.open_slots(scheduler.endpoint(member.name).slots)
             if slots > 0 and member.name not in self._endpoints.leaving:
                 yield Capacity(name=member.name, slots=slots, windows=windows_of(member.window))
 
@@ -190,7 +190,7 @@ class Forecaster:
         """Return `{job: its requests in flight, as in WorkLeft.look_at}`."""
         found: dict[str, list[tuple[int, float]]] = defaultdict(list)
         for member in self._endpoints.members:
-            for lease in self._endpoints.scheduler.leases(member.name):
+            for lease in self._endpoints.scheduler.endpoint(member.name).held:
                 if (job := self._jobs.running.get(lease.job)) is not None:
                     found[lease.job].append((job.size_of(lease.ordinal), now - lease.sent_at))
         return found
@@ -215,5 +215,7 @@ class Forecaster:
         """Return the endpoints that have all models of a job; None if all have."""
         models = {signature.model for signature in job.backlog.signatures}
         names = [member.name for member in self._endpoints.members]
-        found = frozenset(name for name in names if models <= (self._endpoints.scheduler.models(name) or {}).keys())
+        found = frozenset(
+            name for name in names if models <= (self._endpoints.scheduler.endpoint(name).digests or {}).keys()
+        )
         return None if len(found) == len(names) else found

@@ -30,8 +30,8 @@ from obcd.coordinator.observer import Published
 from obcd.coordinator.view import FurtherJobView, JobState, JobView
 from obcd.core.endpoint.rates import Rate
 from obcd.core.forecasting.deadline_watch import DeadlineWatch
-from obcd.core.scheduling.backlog import Backlog
-from obcd.core.scheduling.fair_share import FOREMOST, MOST_PRIORITY, Candidate, Rank, choose_next
+from obcd.core.pending.backlog import Backlog
+from obcd.core.pending.fair_share import FOREMOST, MOST_PRIORITY, Candidate, Rank, choose_next
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.control import JobControls
 from obcd.spool.intake.recovery import LoadedJob, Recovery

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from obcd.coordinator.endpoints.endpoint_set import AttemptFailed, Endpoints, RequestAnswered, RequestEvent
+from obcd.coordinator.endpoints.endpoint_set import Endpoints
+from obcd.coordinator.endpoints.receiving import AttemptFailed, RequestAnswered, RequestEvent
 from obcd.coordinator.history.minutes import HistoryWriter
 from obcd.coordinator.jobs.job_lifecycle import Jobs
 from obcd.coordinator.jobs.recorder import Entry, Recorder

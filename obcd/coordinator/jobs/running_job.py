@@ -14,7 +14,7 @@ from obcd.core.answer.openai.batch import Batch
 from obcd.core.endpoint.rates import Rate
 from obcd.core.forecasting.deadline_watch import DeadlineWatch
 from obcd.core.forecasting.work_left import WorkLeft
-from obcd.core.scheduling.backlog import Backlog
+from obcd.core.pending.backlog import Backlog
 from obcd.errors import IllegalMoveError
 from obcd.spool.job.job_folder import JobHeader
 

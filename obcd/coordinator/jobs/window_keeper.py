@@ -16,7 +16,7 @@ from obcd.coordinator.endpoints.endpoint_set import Endpoints
 from obcd.coordinator.jobs.job_lifecycle import Jobs
 from obcd.core.forecasting.local_times import describe_moment
 from obcd.core.forecasting.windows import Windows
-from obcd.core.scheduling.leases import CLOSED
+from obcd.core.scheduling.holder import CLOSED
 from obcd.spool.job.job_folder import JobHeader
 from obcd.text import plural
 
@@ -76,7 +76,7 @@ class WindowKeeper:
         closed: dict[str, float] = {}
         for member in self._endpoints.members:
             windows = windows_of(member.window)
-            self._endpoints.scheduler.set_window(member.name, self._closes_at(windows, at))
+            self._endpoints.scheduler.endpoint(member.name).closes_at = self._closes_at(windows, at)
             if not windows.is_open(at):
                 closed[member.name] = windows.opens_at(at)
         shut: dict[str, float] = {}

@@ -13,8 +13,8 @@ from obcd.config.settings import Settings
 from obcd.coordinator.clerk.clerk_pair import ClerkPair
 from obcd.coordinator.disk_watch import DiskWatch
 from obcd.coordinator.endpoints.endpoint_set import Endpoints
-from obcd.coordinator.endpoints.host_registry import HostRegistry
 from obcd.coordinator.endpoints.state_messages import describe_shortage
+from obcd.coordinator.hosts.host_registry import HostRegistry
 from obcd.coordinator.inbox_watch import InboxWatch
 from obcd.coordinator.intake.control_files import ControlFiles
 from obcd.coordinator.intake.drop_intake import DropIntake

@@ -8,7 +8,7 @@ request.
 
     8 ──nothing waits: twice what was at work at once──► 16 … 32 ──something waits──► slots + ⅛, found again each round
 
-With lanes (`obcd.core.scheduling.lanes`) nothing lies ready: a request that waits in the server would get a slot that
+With lanes (`obcd.core.pending.lanes`) nothing lies ready: a request that waits in the server would get a slot that
 another lane has just freed, and both would lose their beginnings. So the search goes in waves: each place is answered
 once before the number doubles, and after the first answer that waited nothing is sent until the wave is over. Then
 nothing shows whether there are more slots than were found, so that one more is tried after 4, 8, 16, … rounds.

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from obcd.core.forecasting.local_times import describe_moment, describe_span
-from obcd.core.scheduling.fair_share import MOST_PRIORITY, Rank
+from obcd.core.pending.fair_share import MOST_PRIORITY, Rank
 
 #: A job is in danger if it ends less than this before its deadline: a share of the time until then, and seconds.
 DANGER_SHARE, DANGER_SECONDS = 0.15, 300.0

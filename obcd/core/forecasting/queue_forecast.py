@@ -12,12 +12,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from obcd.core.forecasting.windows import Windows
-from obcd.core.scheduling.fair_share import COMMON, Rank
+from obcd.core.pending.fair_share import COMMON, Rank
 
 #: Days after which a forecast says nothing any more, and steps of it (a job ends, a window opens) at most.
 MOST_SECONDS, MOST_STEPS = 60 * 86400.0, 3000
 #: Means of a request for which slots idle before a window closes: nothing is sent that could not finish
-#: (`leases.FINISH_MEANS`), and what is in flight finishes meanwhile.
+#: (`holder.FINISH_MEANS`), and what is in flight finishes meanwhile.
 CLOSING_MEANS = 1.25
 #: Work that counts as none, in seconds of a slot.
 _NOTHING = 1e-6

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from obcd.core.endpoint.faults import Fault, Harm
 from obcd.core.endpoint.retry import REQUEST_BASE, REQUEST_LIMIT, pause
-from obcd.core.scheduling.backlog import Backlog
+from obcd.core.pending.backlog import Backlog
 from obcd.core.scheduling.leases import Lease
 from obcd.core.scheduling.poison import RequestKey
 

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from obcd.core.pending.backlog import Backlog
 from obcd.core.request.records import Signature
-from obcd.core.scheduling.backlog import Backlog
-from obcd.core.scheduling.leases import Holder
+from obcd.core.scheduling.holder import Holder
 
 #: Seconds that work for another signature waits before an endpoint lets its own work run out and switches.
 COLLATE_SECONDS = 30.0

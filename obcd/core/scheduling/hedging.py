@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterable, Mapping
 
 from obcd.core.endpoint.health import EndpointState
 from obcd.core.endpoint.latency import MeanLatency
-from obcd.core.scheduling.backlog import Backlog
-from obcd.core.scheduling.leases import Holder, Lease
+from obcd.core.pending.backlog import Backlog
+from obcd.core.scheduling.holder import Holder
+from obcd.core.scheduling.leases import Lease
 from obcd.core.scheduling.weights import could_ask
 
 #: Seconds between two checks for stragglers: there is a check at every lease.

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from obcd.core.endpoint.health import EndpointState
 from obcd.core.request.records import plain_model
 from obcd.core.scheduling.groups import Group
-from obcd.core.scheduling.leases import Holder
+from obcd.core.scheduling.holder import Holder
+from obcd.core.scheduling.state import SchedulingState
 from obcd.core.scheduling.weights import could_ask
 
 #: Seconds that work waits for a model which no endpoint has before it fails: if all endpoints have reported their
@@ -52,7 +53,29 @@ class Shortage:
         self._waits = waits or (MODEL_WAIT_SECONDS, MODEL_WAIT_UNREACHED_SECONDS)
         self.hosts_may_come = False
 
-    def is_over(self, group: Group, holders: Iterable[Holder], now: float) -> bool:
+    def take_unservable(
+        self, state: SchedulingState, limit: int, now: float, coming: Collection[str] = ()
+    ) -> list[Unserved]:
+        """Take at most `limit` requests that have waited long enough for a model that no endpoint has, and end them.
+
+        Args:
+            coming: Models that are being fetched: requests that need them wait.
+
+        Returns:
+            The requests; each is to be recorded as a failure.
+        """
+        taken: list[Unserved] = []
+        for group in state.groups:
+            is_over = self._is_over(group, state.holders.values(), now)
+            if is_over and group.signature.model not in coming:
+                missing = _missing_of(group, state.holders.values())
+                for ordinal in group.backlog.take_unservable(group.number, limit - len(taken), now):
+                    group.backlog.end(ordinal)
+                    state.suspects.clear((group.backlog.job, ordinal))
+                    taken.append(Unserved(group.backlog.job, ordinal, missing))
+        return taken
+
+    def _is_over(self, group: Group, holders: Iterable[Holder], now: float) -> bool:
         """Look at the endpoints for a group; return whether it has waited long enough."""
         staying = _staying(group, holders)
         if group.is_at_rest or any(could_ask(group.backlog, group.signature, item) for item in staying):
@@ -67,14 +90,27 @@ class Shortage:
         return now - group.unservable_since > limit
 
 
-def missing_of(group: Group, holders: Iterable[Holder]) -> MissingModel:
+def missing(state: SchedulingState) -> set[MissingModel]:
+    """Return what waiting work needs and no endpoint has."""
+    waiting = [group for group in state.groups if group.unservable_since is not None]
+    return {_missing_of(group, state.holders.values()) for group in waiting}
+
+
+def unserved(state: SchedulingState) -> set[str]:
+    """Return why work waits that no endpoint serves as it should, for people."""
+    holders = state.holders.values()
+    found = [(_describe_unfit(group, holders), _describe_unopened(group, holders)) for group in state.groups]
+    return {text for pair in found for text in pair} - {""}
+
+
+def _missing_of(group: Group, holders: Iterable[Holder]) -> MissingModel:
     """Return what a group needs and no endpoint has."""
     model = group.signature.model
     has_others = any(item.has(group.signature) for item in _staying(group, holders))
     return MissingModel(model, (group.backlog.weights or {}).get(model, "") if has_others else "")
 
 
-def describe_unfit(group: Group, holders: Iterable[Holder]) -> str:
+def _describe_unfit(group: Group, holders: Iterable[Holder]) -> str:
     """Return one sentence if all endpoints that have a group's model serve it badly, "" if one serves it well."""
     able = [item for item in _staying(group, holders) if could_ask(group.backlog, group.signature, item)]
     reasons = [f"{item.name}: {reason}" for item in able if (reason := item.fitness.reason(group.signature))]
@@ -84,7 +120,7 @@ def describe_unfit(group: Group, holders: Iterable[Holder]) -> str:
     return f"no endpoint serves {plain_model(group.signature.model)} as it should: {reasons[0]}{more}"
 
 
-def describe_unopened(group: Group, holders: Collection[Holder]) -> str:
+def _describe_unopened(group: Group, holders: Collection[Holder]) -> str:
     """Return one sentence if no endpoint serves the user of a group, and some serve others; else ""."""
     if group.is_at_rest or not holders or any(item.is_for(group.backlog.submitter) for item in holders):
         return ""

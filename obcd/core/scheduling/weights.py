@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
 from obcd.core.endpoint.health import EndpointState
+from obcd.core.pending.backlog import Backlog
 from obcd.core.request.records import Signature, plain_model
-from obcd.core.scheduling.backlog import Backlog
-from obcd.core.scheduling.leases import Holder
+from obcd.core.scheduling.holder import Holder
 
 #: Seconds to wait for the report of a new endpoint, so that a job does not start with the weights of the odd endpoint
 #: only because that one reported first.

@@ -16,8 +16,8 @@ from obcd.core.endpoint.health import EndpointState
 from obcd.core.forecasting.queue_forecast import Capacity, Load, forecast
 from obcd.core.forecasting.windows import Windows
 from obcd.core.forecasting.work_left import estimate_work
+from obcd.core.pending.fair_share import Rank
 from obcd.core.request.records import canonical_model
-from obcd.core.scheduling.fair_share import Rank
 from obcd.results.trying.tried_lines import TriedLine
 from obcd.spool.history.history_line import HistoryLine
 

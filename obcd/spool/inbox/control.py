@@ -23,7 +23,7 @@ from typing import TypedDict
 from obcd.clock import timestamp, wall
 from obcd.core.answer.record_codec import encode
 from obcd.core.endpoint.faults import job_cancelled
-from obcd.core.scheduling.fair_share import COMMON, LEAST_PRIORITY, MOST_PRIORITY, Rank
+from obcd.core.pending.fair_share import COMMON, LEAST_PRIORITY, MOST_PRIORITY, Rank
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.drops import Identity, Key

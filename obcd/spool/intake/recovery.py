@@ -13,13 +13,13 @@ from typing import IO
 from obcd.core.answer.record_codec import encode
 from obcd.core.endpoint.faults import Fault, bad_line
 from obcd.core.forecasting.work_left import sizes_of
+from obcd.core.pending.lanes import LaneIndex
+from obcd.core.pending.longest_first import MOST_REQUESTS, sort_sizes
 from obcd.core.request.context import Gauge
 from obcd.core.request.lines import parse_line
 from obcd.core.request.records import JobSettings, Request, signature_of
 from obcd.core.request.request_key import times_of
 from obcd.core.request.structure import MOSTLY_STRUCTURE, is_mostly_structure
-from obcd.core.scheduling.lanes import LaneIndex
-from obcd.core.scheduling.longest_first import MOST_REQUESTS, sort_sizes
 from obcd.core.user_limits import LINE_BYTES
 from obcd.errors import LineError
 from obcd.spool.folders import disk

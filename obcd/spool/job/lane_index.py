@@ -17,8 +17,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import IO
 
+from obcd.core.pending.lanes import LaneIndex
 from obcd.core.request.prefixes.lane_choice import FoundLanes
-from obcd.core.scheduling.lanes import LaneIndex
 
 NAME = "lanes"
 #: In the order of this machine's bytes: a file of another order has another magic number.

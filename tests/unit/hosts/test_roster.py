@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from obcd.coordinator.endpoints.host_scanner import LIMIT_SECONDS, SCAN_SECONDS
+from obcd.coordinator.hosts.host_scanner import LIMIT_SECONDS, SCAN_SECONDS
 from obcd.hosts.record import WRITE_SECONDS, CardReading, HostRecord, HostState, RegisteredEndpoint
 from obcd.hosts.roster import MARGIN_SECONDS, HostedEndpoint, HostStanding, Roster, Rules, Standing, Taken
 from obcd.hosts.scan import OwnedRecord, RefusedRecord, Scan

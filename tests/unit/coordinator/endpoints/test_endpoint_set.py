@@ -11,14 +11,15 @@ import pytest
 
 from obcd.config.settings import Settings
 from obcd.coordinator.endpoints.changes import compare
-from obcd.coordinator.endpoints.endpoint_set import AttemptFailed, Endpoints, RequestAnswered
+from obcd.coordinator.endpoints.endpoint_set import Endpoints
+from obcd.coordinator.endpoints.receiving import AttemptFailed, RequestAnswered
 from obcd.core.answer.counts import Counts
 from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.endpoint.faults import Fault, Remedy, worker_lost
 from obcd.core.endpoint.group_size import GroupSize
 from obcd.core.endpoint.health import EndpointState
+from obcd.core.pending.backlog import Backlog
 from obcd.core.request.records import JobSettings, Signature
-from obcd.core.scheduling.backlog import Backlog
 from obcd.core.scheduling.leases import Lease
 from obcd.core.scheduling.scheduler import Scheduler
 from obcd.workers.messages import Answered, Ask, AskGroup, Faulted, GroupCall, Grouped, tickets_of
@@ -65,7 +66,7 @@ class Cluster:
     @property
     def workers(self) -> dict[str, int]:
         """Return `{endpoint with a worker: its slots}`."""
-        return {name: self.scheduler.slots(name) for name in self.endpoints.pool._workers}
+        return {name: self.scheduler.endpoint(name).slots for name in self.endpoints.pool._workers}
 
     @property
     def names(self) -> list[str]:
@@ -81,7 +82,7 @@ def test_endpoint_that_holds_requests_leaves_after_the_last_one() -> None:
     assert (made.names, made.endpoints.leaving) == (["c", "b", "a"], {"a"})
     made.answer(held[:1])
     assert made.workers == {"a": 2, "b": 1, "c": 1}
-    assert made.scheduler.in_flight("a") == 1
+    assert made.scheduler.endpoint("a").in_flight == 1
     made.answer(held[1:])
 
     assert (made.names, made.endpoints.leaving, made.workers) == (["c", "b"], set(), {"b": 1, "c": 1})
@@ -120,7 +121,7 @@ def test_same_server_under_another_name_has_no_worker_until_the_first_name_has_l
     made.reload({"http://h:1": 2})
     assert made.names == ["http://h:1", "h:1"]
     assert made.workers == {"h:1": 2}
-    assert made.scheduler.health("http://h:1").state is EndpointState.STARTING
+    assert made.scheduler.endpoint("http://h:1").health.state is EndpointState.STARTING
     made.reload({"http://h:1": 4})
     made.answer(held)
 
@@ -157,7 +158,7 @@ def test_worker_is_overdue_by_the_longest_limits_of_any_job_and_not_by_the_last_
 
     made.endpoints.replace_frozen(600.0)
 
-    assert made.scheduler.in_flight("a") == 1
+    assert made.scheduler.endpoint("a").in_flight == 1
 
 
 def test_frozen_worker_is_replaced_and_each_of_its_requests_comes_back_as_a_failed_attempt() -> None:
@@ -169,7 +170,7 @@ def test_frozen_worker_is_replaced_and_each_of_its_requests_comes_back_as_a_fail
 
     assert events == [AttemptFailed(lease, 0, fault, is_final=False) for lease in held]
     assert made.endpoints.figures["a"].faults == 2
-    assert made.scheduler.in_flight("a") == 0
+    assert made.scheduler.endpoint("a").in_flight == 0
 
 
 def test_late_answer_is_no_event() -> None:
@@ -178,8 +179,8 @@ def test_late_answer_is_no_event() -> None:
     answer = Answered(lease.ticket, b"{}", 1, 1, Counts(responses=1))
     message = Received("a", answer)
 
-    assert made.endpoints._on_message(message, 1.0) == RequestAnswered(lease, answer)
-    assert made.endpoints._on_message(message, 2.0) is None
+    assert made.endpoints._receiver._on_message(message, 1.0) == RequestAnswered(lease, answer)
+    assert made.endpoints._receiver._on_message(message, 2.0) is None
     assert made.endpoints.figures["a"].answered == 1
 
 
@@ -188,7 +189,7 @@ def embedding_cluster(count: int, size: int) -> Cluster:
     signature = Signature("m:latest", (), True)
     made.scheduler.remove_job("j")
     made.scheduler.add_job(Backlog("j", bytes(count), (signature,), limit=4), 0.0)
-    found = made.scheduler._endpoints["a"].group_sizes[signature.model] = GroupSize(size)
+    found = made.scheduler.endpoint("a").group_sizes[signature.model] = GroupSize(size)
     found._left = None
     return made
 
@@ -233,7 +234,7 @@ def test_single_text_is_a_group_of_one_that_is_measured(monkeypatch: pytest.Monk
 
 def test_openai_lines_are_sent_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     made = embedding_cluster(100, 16)
-    made.scheduler._backlogs["j"].may_share = False
+    made.scheduler._state.backlogs["j"].may_share = False
 
     sent = sent_by(made, monkeypatch)
 

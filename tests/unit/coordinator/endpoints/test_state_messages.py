@@ -28,7 +28,7 @@ class Watched(Cluster):
         super().__init__({"gpu0": 1}, is_probed=False)
 
     def say(self, message: Answered | Faulted | Probed, now: float) -> None:
-        self.endpoints._on_message(Received("gpu0", message), now)
+        self.endpoints._receiver._on_message(Received("gpu0", message), now)
 
     def lease(self, now: float) -> int:
         return self.scheduler.assign(now)[0].ticket

@@ -12,8 +12,8 @@ from obcd.coordinator.endpoints.endpoint_set import Endpoints
 from obcd.coordinator.jobs.forecaster import FORECAST_SECONDS, MOST_WAITING, Forecaster
 from obcd.coordinator.view import JobState
 from obcd.core.events import EventKind
+from obcd.core.pending.fair_share import Rank
 from obcd.core.request.records import Signature
-from obcd.core.scheduling.fair_share import Rank
 from obcd.core.scheduling.scheduler import Scheduler
 from obcd.spool.inbox.control import JobControls
 from obcd.spool.job.job_folder import JobHeader

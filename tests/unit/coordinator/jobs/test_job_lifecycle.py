@@ -22,7 +22,7 @@ from obcd.coordinator.metering.counters import CounterSet
 from obcd.coordinator.metering.counters_file import CountersFile
 from obcd.coordinator.view import FurtherJobView, JobState
 from obcd.core.answer.counts import Counts
-from obcd.core.scheduling.fair_share import FOREMOST, MOST_PRIORITY, Rank
+from obcd.core.pending.fair_share import FOREMOST, MOST_PRIORITY, Rank
 from obcd.core.scheduling.scheduler import Scheduler
 from obcd.spool.inbox.control import JobControls
 from obcd.spool.intake.recovery import LoadedJob, Recovery

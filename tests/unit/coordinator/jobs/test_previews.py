@@ -15,7 +15,7 @@ from obcd.coordinator.jobs.running_job import RunningJob
 from obcd.coordinator.view import JobState
 from obcd.core.answer.counts import Counts
 from obcd.core.endpoint.rates import Rate
-from obcd.core.scheduling.backlog import Backlog
+from obcd.core.pending.backlog import Backlog
 from obcd.spool.folders.layout import Layout
 from obcd.spool.job.job_folder import JobHeader
 from tests.unit.spool.spools import SETTINGS

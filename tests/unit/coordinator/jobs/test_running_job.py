@@ -11,8 +11,8 @@ from obcd.coordinator.jobs.running_job import RunningJob, time_to_go
 from obcd.coordinator.view import JobState
 from obcd.core.answer.counts import Counts
 from obcd.core.endpoint.rates import Rate
+from obcd.core.pending.backlog import Backlog
 from obcd.core.request.records import JobSettings, Signature
-from obcd.core.scheduling.backlog import Backlog
 from obcd.errors import IllegalMoveError
 from obcd.spool.job.job_folder import JobHeader
 from tests.openai_types import check_batch

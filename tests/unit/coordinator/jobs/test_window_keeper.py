@@ -20,7 +20,7 @@ from obcd.coordinator.jobs.window_keeper import WindowKeeper
 from obcd.coordinator.view import JobState
 from obcd.core.endpoint.faults import attempt_cancelled
 from obcd.core.request.records import Signature
-from obcd.core.scheduling.leases import CLOSED
+from obcd.core.scheduling.holder import CLOSED
 from obcd.core.scheduling.scheduler import Scheduler
 from obcd.spool.job.job_folder import JobHeader
 from obcd.workers.messages import Cancel

@@ -91,7 +91,7 @@ def test_time_to_go_is_left_out_while_nothing_is_in_flight(coordinator: Coordina
 
 
 def test_endpoint_that_is_leaving_is_told_apart(coordinator: Coordinator) -> None:
-    coordinator.scheduler.drain_endpoint("a", 1.0)
+    coordinator.scheduler.endpoint("a").drain(1.0)
     coordinator.endpoints.leaving.add("a")
 
     assert line(coordinator) == "no jobs, 2/3 endpoints up, 1 leaving"

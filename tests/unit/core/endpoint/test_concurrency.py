@@ -13,7 +13,7 @@ import pytest
 from obcd.core.endpoint.concurrency import FIRST, MOST, UNTOLD, SlotFinder, Span
 from obcd.core.endpoint.health import Health
 from obcd.core.request.records import Signature
-from obcd.core.scheduling.leases import Holder
+from obcd.core.scheduling.holder import Holder
 from obcd.core.scheduling.scheduler import Scheduler
 
 #: Seconds: a request at work, half the way to the server, what a server's own work before it adds to the wait.
@@ -182,7 +182,7 @@ def test_each_model_has_slots_of_its_own() -> None:
 def test_fixed_slots_stay() -> None:
     scheduler = Scheduler()
     scheduler.add_endpoint("a", 3, 0.0)
-    assert scheduler.slots("a") == 3
+    assert scheduler.endpoint("a").slots == 3
 
-    scheduler.set_slots("a", None)
-    assert scheduler.slots("a") == FIRST
+    scheduler.endpoint("a").set_slots(None)
+    assert scheduler.endpoint("a").slots == FIRST

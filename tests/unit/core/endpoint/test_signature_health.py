@@ -8,9 +8,9 @@ from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
 from obcd.core.endpoint.health import EndpointState
 from obcd.core.endpoint.signature_health import LOOK_BASE, LOOK_LIMIT
+from obcd.core.pending.backlog import Backlog
 from obcd.core.request.records import Signature
 from obcd.core.scheduling.attempt_count import FREE_FAULTS
-from obcd.core.scheduling.backlog import Backlog
 from obcd.core.scheduling.scheduler import Scheduler
 from tests.golden.wording import wording
 
@@ -36,7 +36,7 @@ def add(made: Scheduler, job: str, count: int, signature: Signature = LARGE) -> 
 
 def fail_all(made: Scheduler, endpoint: str, now: float) -> int:
     """Have everything that an endpoint holds fail as unfit; returns how much that is."""
-    leases = made.leases(endpoint)
+    leases = made.endpoint(endpoint).held
     for lease in leases:
         settled = made.faulted(lease.ticket, endpoint, UNFIT, now)
         assert settled is not None
@@ -52,7 +52,7 @@ def test_endpoint_is_left_out_for_the_signature_alone_and_stays_up() -> None:
     fail_all(made, "a", 1.0)
 
     assert {lease.endpoint for lease in made.assign(1.1)} == set()  # b is full
-    assert made.health("a").state is EndpointState.UP
+    assert made.endpoint("a").health.state is EndpointState.UP
     assert made.unfit() == {"a": {wording("llama-only-50-of-it-lies")}}
     assert backlog.attempts == {}
     add(made, "small", 40, SMALL)

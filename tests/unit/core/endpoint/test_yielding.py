@@ -23,7 +23,8 @@ from obcd.core.endpoint.yielding import (
     Yielding,
 )
 from obcd.core.request.records import Signature
-from obcd.core.scheduling.leases import Holder, Lease
+from obcd.core.scheduling.holder import Holder
+from obcd.core.scheduling.leases import Lease
 
 #: Half the way to the server, and what its own work before a request adds to the wait, in seconds.
 WAY, OVERHEAD = 0.003, (0.005, 0.03)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from obcd.core.forecasting.deadline_watch import HOLD_SECONDS, DeadlineWatch, raised_ranks
-from obcd.core.scheduling.fair_share import FOREMOST, Rank
+from obcd.core.pending.fair_share import FOREMOST, Rank
 from tests.golden.wording import wording
 
 HOUR = 3600.0

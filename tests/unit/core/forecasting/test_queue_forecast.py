@@ -7,7 +7,7 @@ import pytest
 
 from obcd.core.forecasting.queue_forecast import Capacity, Load, forecast
 from obcd.core.forecasting.windows import Windows
-from obcd.core.scheduling.fair_share import Rank
+from obcd.core.pending.fair_share import Rank
 
 BERLIN = ZoneInfo("Europe/Berlin")
 AT = datetime(2026, 12, 1, 22, 0, tzinfo=BERLIN).timestamp()

@@ -17,7 +17,7 @@ from obcd.core.forecasting.work_left import (
     size_of,
     sizes_of,
 )
-from obcd.core.scheduling.longest_first import LongestFirst, sort_sizes
+from obcd.core.pending.longest_first import LongestFirst, sort_sizes
 
 
 def made_up_file(chance: random.Random) -> tuple[list[int], list[float]]:

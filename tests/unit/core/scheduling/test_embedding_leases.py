@@ -11,9 +11,10 @@ from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.endpoint.concurrency import FIRST
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
 from obcd.core.endpoint.group_size import GroupSize
+from obcd.core.pending.backlog import Backlog
 from obcd.core.request.records import Signature
-from obcd.core.scheduling.backlog import Backlog
-from obcd.core.scheduling.leases import GROUP_CALLS, Lease
+from obcd.core.scheduling.holder import GROUP_CALLS
+from obcd.core.scheduling.leases import Lease
 from obcd.core.scheduling.poison import CRASHES
 from obcd.core.scheduling.scheduler import Scheduler
 
@@ -31,7 +32,7 @@ def scheduler(*endpoints: str, slots: int | None = None, size: int = 64) -> Sche
     for name in endpoints or ("a",):
         made.add_endpoint(name, slots, 0.0)
         made.on_probe(name, {VECTORS.model: "d", CHAT.model: "d"}, None, 0.0)
-        found = made._endpoints[name].group_sizes[VECTORS.model] = GroupSize(size)
+        found = made.endpoint(name).group_sizes[VECTORS.model] = GroupSize(size)
         found._left = None
     return made
 
@@ -58,7 +59,7 @@ def test_endpoint_holds_two_calls_and_never_more_than_its_slots(slots: int | Non
 
     leases = made.assign(0.0)
 
-    assert len(leases) == held == made.slots("a")
+    assert len(leases) == held == made.endpoint("a").slots
     assert all(lease.may_share for lease in leases)
     assert made.calls_in_flight == held / 64
 
@@ -67,7 +68,7 @@ def test_single_calls_hold_as_many_as_before() -> None:
     made = scheduler(size=1)
     add(made, "j", 10_000)
 
-    assert len(made.assign(0.0)) == FIRST == made.slots("a")
+    assert len(made.assign(0.0)) == FIRST == made.endpoint("a").slots
 
 
 def test_chats_are_not_grouped() -> None:
@@ -76,7 +77,7 @@ def test_chats_are_not_grouped() -> None:
 
     leases = made.assign(0.0)
 
-    assert (len(leases), made.group_size("a")) == (FIRST, 0)
+    assert (len(leases), made.endpoint("a").group_size) == (FIRST, 0)
     assert not any(lease.may_share for lease in leases)
 
 
@@ -130,13 +131,13 @@ def test_after_a_late_group_each_goes_alone_and_nobody_is_charged() -> None:
         settled = made.faulted(lease.ticket, "a", TIMEOUT, 1.0)
         assert settled is not None
         assert not settled[1]
-    made.on_group_timeout("a")
+    made.endpoint("a").on_group_timeout()
 
     again = made.assign(100.0)
 
     assert {(lease.may_share, lease.attempt) for lease in again} == {(False, 1)}
     assert backlog.attempts == {}
-    assert made.group_size("a") == 1
+    assert made.endpoint("a").group_size == 1
 
 
 def test_group_that_a_busy_server_refused_goes_out_as_a_group_again() -> None:
@@ -173,7 +174,7 @@ def test_text_that_crashes_its_server_each_time_fails_alone_after_three_crashes(
             made.on_probe(name, {VECTORS.model: "d"}, None, now)
         made.assign(now)
         for name in ("a", "b"):
-            leases = made.leases(name)
+            leases = made.endpoint(name).held
             if any(lease.ordinal == 70 for lease in leases):
                 crashes += 1
                 for lease in leases:

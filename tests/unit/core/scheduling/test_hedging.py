@@ -11,10 +11,11 @@ from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
 from obcd.core.endpoint.health import EndpointState, Health
 from obcd.core.endpoint.latency import MeanLatency
+from obcd.core.pending.backlog import Backlog
 from obcd.core.request.records import Signature
-from obcd.core.scheduling.backlog import Backlog
 from obcd.core.scheduling.hedging import LEAST, HedgedRequests
-from obcd.core.scheduling.leases import Holder, Lease
+from obcd.core.scheduling.holder import Holder
+from obcd.core.scheduling.leases import Lease
 from obcd.core.scheduling.scheduler import Scheduler
 
 MODEL = Signature("llama3.2:latest", ())
@@ -86,10 +87,10 @@ def test_endpoint_that_hangs_is_doubted_when_others_were_first() -> None:
     cluster.hang("hangs")
     cluster.run()
 
-    health = cluster.scheduler.health("hangs")
+    health = cluster.scheduler.endpoint("hangs").health
     assert health.state is not EndpointState.UP
     assert "longer" in health.reason
-    assert cluster.scheduler.in_flight("hangs") == 0
+    assert cluster.scheduler.endpoint("hangs").in_flight == 0
 
 
 def test_slow_endpoint_is_not_doubted() -> None:
@@ -97,7 +98,7 @@ def test_slow_endpoint_is_not_doubted() -> None:
 
     cluster.run()
 
-    assert cluster.scheduler.health("slow").state is EndpointState.UP
+    assert cluster.scheduler.endpoint("slow").health.state is EndpointState.UP
     assert cluster.asked <= 102
 
 
@@ -114,9 +115,9 @@ def hedged() -> tuple[Cluster, Lease, Lease]:
     cluster = Cluster({"a": 0.5, "b": 0.5}, 1, 21)
     cluster.run(until=5.0)
     cluster.hang("b")
-    while cluster.backlog.unfinished > 1 or not cluster.scheduler.leases("a"):
+    while cluster.backlog.unfinished > 1 or not cluster.scheduler.endpoint("a").held:
         cluster.run(until=cluster.now + 0.01)
-    (copy,), (first,) = cluster.scheduler.leases("a"), cluster.scheduler.leases("b")
+    (copy,), (first,) = cluster.scheduler.endpoint("a").held, cluster.scheduler.endpoint("b").held
     assert copy.request == first.request
     return cluster, first, copy
 
@@ -154,7 +155,7 @@ def test_fault_that_every_endpoint_would_have_ends_both() -> None:
     assert settled is not None
     assert settled[1]
     assert [item.lease for item in cluster.scheduler.take_overtaken()] == [first]
-    assert cluster.scheduler.in_flight("b") == 0
+    assert cluster.scheduler.endpoint("b").in_flight == 0
 
 
 def test_failure_tells_the_attempts_of_both_whichever_is_the_last() -> None:
@@ -178,7 +179,7 @@ def test_no_copy_is_made_of_what_is_paused() -> None:
 
     cluster.run(until=30.0)
 
-    assert cluster.scheduler.in_flight("a") == 0
+    assert cluster.scheduler.endpoint("a").in_flight == 0
 
 
 def test_request_that_hangs_everywhere_is_copied_once_and_both_count_as_attempts() -> None:

@@ -10,8 +10,8 @@ import pytest
 from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.endpoint.faults import Fault, Harm, Remedy, server_ended, worker_lost
 from obcd.core.endpoint.health import EndpointState
+from obcd.core.pending.backlog import ELSEWHERE_SECONDS, Backlog
 from obcd.core.request.records import Signature
-from obcd.core.scheduling.backlog import ELSEWHERE_SECONDS, Backlog
 from obcd.core.scheduling.leases import Lease
 from obcd.core.scheduling.poison import CRASHES, RELOAD_SECONDS
 from obcd.core.scheduling.scheduler import Scheduler
@@ -49,13 +49,13 @@ def fail(made: Scheduler, lease: Lease, fault: Fault, now: float) -> Fault | Non
 
 def crash(made: Scheduler, endpoint: str, now: float) -> list[tuple[int, str]]:
     """Let an endpoint's runner crash; returns `[(ordinal, class), …]` of what failed for good."""
-    found = [(lease.ordinal, fail(made, lease, CRASHED, now)) for lease in made.leases(endpoint)]
+    found = [(lease.ordinal, fail(made, lease, CRASHED, now)) for lease in made.endpoint(endpoint).held]
     return [(ordinal, fault.kind) for ordinal, fault in found if fault is not None]
 
 
 def probe_all(made: Scheduler, now: float) -> None:
     for name in ("a", "b", "c"):
-        if name in made._endpoints:
+        if name in made._state.holders:
             made.on_probe(name, MODELS, None, now)
 
 
@@ -183,15 +183,15 @@ class TestNeighbours:
         add(made, 12)
         made.assign(1.0)
         crash(made, "a", 2.0)
-        for lease in made.leases("b"):
+        for lease in made.endpoint("b").held:
             made.answered(lease.ticket, "b", 3.0)
 
         for _ in range(3):
             made.assign(100.0)
 
-        held = {name: sum(lease.attempt > 1 for lease in made.leases(name)) for name in ("a", "b")}
+        held = {name: sum(lease.attempt > 1 for lease in made.endpoint(name).held) for name in ("a", "b")}
         assert held == {"a": 1, "b": 1}
-        assert made.in_flight("a") + made.in_flight("b") == 6  # four new ones beside them
+        assert made.endpoint("a").in_flight + made.endpoint("b").in_flight == 6  # four new ones beside them
 
     def test_those_of_a_lost_worker_are(self) -> None:
         made = scheduler("a", slots=4)
@@ -217,8 +217,8 @@ class TestNeighbours:
         now = 200.0
         while made.assign(now):
             probe_all(made, now)
-            seen += [(lease.ordinal, made.in_flight("a")) for lease in made.leases("a")]
-            for lease in made.leases("a"):
+            seen += [(lease.ordinal, made.endpoint("a").in_flight) for lease in made.endpoint("a").held]
+            for lease in made.endpoint("a").held:
                 made.answered(lease.ticket, "a", now + 0.5)
             now += 1.0
 
@@ -237,13 +237,13 @@ class TestNeighbours:
         made.assign(now)
         while not asked_at and now < 500.0:
             now += 1.0
-            oldest = min(made.leases("a"), key=lambda lease: lease.ticket)
+            oldest = min(made.endpoint("a").held, key=lambda lease: lease.ticket)
             made.answered(oldest.ticket, "a", now)
             made.assign(now)
-            if any(lease.ordinal == first.ordinal for lease in made.leases("a")):
+            if any(lease.ordinal == first.ordinal for lease in made.endpoint("a").held):
                 asked_at = now
 
-        assert made.in_flight("a") == 1
+        assert made.endpoint("a").in_flight == 1
         assert 51.0 + ELSEWHERE_SECONDS <= asked_at <= 51.0 + ELSEWHERE_SECONDS + 35.0
 
     def test_answer_clears_it(self) -> None:
@@ -255,7 +255,7 @@ class TestNeighbours:
             (lease,) = made.assign(now)
             made.answered(lease.ticket, "a", now)
 
-        assert len(made._suspects) == 0
+        assert len(made._state.suspects) == 0
 
     def test_load_that_fails_after_a_crash_costs_nobody_an_attempt(self) -> None:
         made = scheduler("a", slots=2)
@@ -264,7 +264,7 @@ class TestNeighbours:
         crash(made, "a", 2.0)
         (lease, *_) = made.assign(3.0)
         assert fail(made, lease, LOAD_FAILED, 4.0) is None
-        for held in made.leases("a"):
+        for held in made.endpoint("a").held:
             made.answered(held.ticket, "a", 5.0)
         assert backlog.attempts == {}
 
@@ -281,7 +281,7 @@ class TestEndpoints:
 
         crash(made, "a", 2.0)
 
-        assert made.health("a").state is EndpointState.UP
+        assert made.endpoint("a").health.state is EndpointState.UP
 
     def test_request_that_crashes_two_endpoints_clears_both(self) -> None:
         made = scheduler("a", "b")
@@ -289,21 +289,21 @@ class TestEndpoints:
         for lease in made.assign(1.0):
             made.answered(lease.ticket, lease.endpoint, 1.5)
         for name in ("a", "b"):
-            health = made.health(name)
+            health = made.endpoint(name).health
             for _ in range(4):
                 health.on_fault(Harm.STRIKE, "it crashed", 2.0, 2.0, is_crash=True)
             made.on_probe(name, MODELS, None, health.retry_at)
-        assert [made.health(name).state for name in ("a", "b")] == [EndpointState.SUSPECT] * 2
+        assert [made.endpoint(name).health.state for name in ("a", "b")] == [EndpointState.SUSPECT] * 2
 
         (lease,) = made.assign(10.0)
         crash(made, lease.endpoint, 11.0)
-        assert made.health("a").state is EndpointState.DOWN
+        assert made.endpoint("a").health.state is EndpointState.DOWN
         (lease,) = made.assign(12.0)
         crash(made, lease.endpoint, 13.0)
 
         for name in ("a", "b"):
             made.on_probe(name, MODELS, None, 13.0)
-            assert made.health(name).state is EndpointState.UP
+            assert made.endpoint(name).health.state is EndpointState.UP
 
     def test_endpoint_at_which_everything_crashes_is_put_aside_with_growing_pauses(self) -> None:
         made = scheduler("a", "b")
@@ -313,10 +313,10 @@ class TestEndpoints:
         for _ in range(60):
             for lease in made.assign(now):
                 crash(made, lease.endpoint, now + 0.1)
-            health = made.health("a")
+            health = made.endpoint("a").health
             if health.state is EndpointState.DOWN:
                 pauses.append(health.retry_at - now)
-                now = max(now, made.health("a").retry_at, made.health("b").retry_at)
+                now = max(now, made.endpoint("a").health.retry_at, made.endpoint("b").health.retry_at)
             probe_all(made, now)
             now += 1.0
 
@@ -325,7 +325,7 @@ class TestEndpoints:
 
     def test_faults_of_other_kinds_are_not_taken_back(self) -> None:
         made = scheduler("a")
-        health = made.health("a")
+        health = made.endpoint("a").health
         health.on_answer(1.0)
         for _ in range(4):
             health.on_fault(Harm.STRIKE, "no answer", 2.0, 2.0)
@@ -351,7 +351,7 @@ def test_each_poison_prompt_of_a_job_fails_and_no_other(seed: int) -> None:
         probe_all(made, now)
         made.assign(now)
         for name in ("a", "b", "c"):
-            leases = made.leases(name)
+            leases = made.endpoint(name).held
             doomed = [lease for lease in leases if lease.ordinal in poison]
             if doomed and chance.random() < 0.5:
                 crashes += 1
@@ -380,7 +380,7 @@ class TestServersThatEnd:
             now += 70.0
             probe_all(made, now)
             made.assign(now)
-            leases = made.leases("a")
+            leases = made.endpoint("a").held
             ends += (is_end := any(lease.ordinal == 5 for lease in leases))
             for lease in leases:
                 if not is_end:
@@ -443,7 +443,7 @@ class TestServersThatEnd:
         for lease in made.assign(1.0):
             fail(made, lease, server_ended(), 2.0)
 
-        assert made.health("a").state is EndpointState.UP
+        assert made.endpoint("a").health.state is EndpointState.UP
 
     def test_request_that_waited_for_a_slot_or_the_load_is_no_suspect(self) -> None:
         made = scheduler("a", slots=4)
@@ -456,7 +456,7 @@ class TestServersThatEnd:
             fail(made, lease, waited, 2.0)
 
         assert backlog.attempts == {}
-        assert made.health("a").state is EndpointState.UP
+        assert made.endpoint("a").health.state is EndpointState.UP
         assert {lease.ordinal for lease in made.assign(100.0)} == {0, 1, 2, 3}  # nobody is kept apart
 
     def test_r27_those_that_waited_are_one_strike_with_the_crash_whichever_is_reported_first(self) -> None:
@@ -469,7 +469,7 @@ class TestServersThatEnd:
             fail(made, lease, waited, 2.0)
         fail(made, last, CRASHED, 2.0)
 
-        assert (backlog.attempts, made.health("a").state) == ({}, EndpointState.UP)
+        assert (backlog.attempts, made.endpoint("a").health.state) == ({}, EndpointState.UP)
 
     def test_endpoint_whose_process_never_comes_back_is_put_aside(self) -> None:
         made = scheduler("a")
@@ -480,7 +480,7 @@ class TestServersThatEnd:
             (lease,) = made.assign(100.0 * step)
             fail(made, lease, waited, 100.0 * step + 1.0)
 
-        assert made.health("a").state is EndpointState.DOWN
+        assert made.endpoint("a").health.state is EndpointState.DOWN
 
     def test_where_servers_end_for_outside_reasons_a_request_is_poison_only_after_more_crashes(self) -> None:
         # given a server that was killed under a request which was answered later
@@ -524,13 +524,13 @@ def test_r26_no_innocent_of_2000_fails_beside_five_that_end_their_server(seed: i
         probe_all(made, now)
         made.assign(now)
         for name in ("a", "b"):
-            leases = made.leases(name)
+            leases = made.endpoint(name).held
             is_killed = name == "a" and chance.random() < 0.01
             if leases and (is_killed or any(lease.ordinal in poison for lease in leases)):
                 for lease in leases:
                     if (fault := fail(made, lease, server_ended(), now)) is not None:
                         failed[lease.ordinal] = fault.kind
-            for lease in made.leases(name):
+            for lease in made.endpoint(name).held:
                 if chance.random() < 0.5:
                     made.answered(lease.ticket, name, now)
 

@@ -12,10 +12,10 @@ from obcd.core.endpoint.faults import Fault, Harm, Remedy, worker_lost
 from obcd.core.endpoint.health import EndpointState
 from obcd.core.endpoint.retry import REQUEST_LIMIT
 from obcd.core.endpoint.yielding import REST_AFTER_ANSWERS, REST_SECONDS
+from obcd.core.pending.backlog import ELSEWHERE_SECONDS, Backlog
+from obcd.core.pending.fair_share import Rank
 from obcd.core.request.records import Signature
 from obcd.core.scheduling.attempt_count import FREE_FAULTS
-from obcd.core.scheduling.backlog import ELSEWHERE_SECONDS, Backlog
-from obcd.core.scheduling.fair_share import Rank
 from obcd.core.scheduling.groups import COLLATE_SECONDS
 from obcd.core.scheduling.leases import Lease
 from obcd.core.scheduling.missing_models import (
@@ -89,14 +89,14 @@ class TestSlots:
 
         leases = made.assign(0.0)
 
-        assert [made.in_flight("a"), made.in_flight("b")] == [3, 3]
+        assert [made.endpoint("a").in_flight, made.endpoint("b").in_flight] == [3, 3]
         assert made.assign(0.0) == []
         answer(made, leases[:1], 1.0)
         assert len(made.assign(1.0)) == 1
 
     def test_endpoint_that_yields_gets_nothing_while_it_rests(self) -> None:
         made = scheduler(slots=2)
-        made.set_yielding("a", is_yielding=True)
+        made.endpoint("a").set_yielding(is_yielding=True)
         add(made, "j", 100)
         now, leases = 1000.0, made.assign(1000.0)
         while len(leases) == 2:  # ten seconds each
@@ -111,10 +111,10 @@ class TestSlots:
         due = made.next_due(now + 1)
         assert due == now + 1 + REST_SECONDS
         assert made.assign(due) == []
-        assert made.has_look_due("a", due)
-        made.on_models("a", {LLAMA.model: 0.0}, due, due)
+        assert made.endpoint("a").has_look_due(due)
+        made.endpoint("a").on_models({LLAMA.model: 0.0}, due, due)
         assert len(made.assign(due)) == 2
-        assert not made.has_look_due("a", due)
+        assert not made.endpoint("a").has_look_due(due)
 
     def test_all_endpoints_start_together(self) -> None:
         made = scheduler("a", "b", slots=2)
@@ -141,15 +141,15 @@ class TestSlots:
         add(made, "j", 10)
         fault(made, made.assign(0.0)[0], UNREACHABLE, 0.0)
         made.on_probe("a", BOTH_MODELS, None, 100.0)
-        for lease in made.leases("a"):
+        for lease in made.endpoint("a").held:
             assert made.answered(lease.ticket, "a", 101.0, None) == lease
-        assert made.health("a").state is EndpointState.SUSPECT
-        assert made._endpoints["a"].pace.mean is None
+        assert made.endpoint("a").health.state is EndpointState.SUSPECT
+        assert made.endpoint("a").pace.mean is None
 
         answer(made, made.assign(102.0), 105.0)
 
-        assert made.health("a").state is EndpointState.UP
-        assert made._endpoints["a"].pace.mean == 3.0
+        assert made.endpoint("a").health.state is EndpointState.UP
+        assert made.endpoint("a").pace.mean == 3.0
 
     def test_suspect_endpoint_gets_one_at_a_time_until_it_answers(self) -> None:
         # given an endpoint that went down and came back
@@ -230,7 +230,7 @@ class TestTurns:
         assert [job for _, job, _ in asked(made.assign(100.0))] == ["goes on"]
 
         paused.is_paused = False
-        made.set_slots("a", 5)
+        made.endpoint("a").set_slots(5)
         assert [job for _, job, _ in asked(made.assign(100.0))] == ["paused"]
 
     def test_model_of_a_paused_job_is_missed_by_nobody(self) -> None:
@@ -285,7 +285,7 @@ class TestFaults:
         while backlog.unfinished:
             now += REQUEST_LIMIT
             for name in ("a", "b"):
-                made.health(name).on_answer(now)
+                made.endpoint(name).health.on_answer(now)
             (lease,) = made.assign(now)
             seen.append(lease.endpoint)
             fault(made, lease, TROUBLE, now)
@@ -353,7 +353,7 @@ class TestFaults:
         # then each was sent twice, elsewhere the second time where there is another endpoint
         assert {len(names) for names in sent.values()} == {2}
         assert {len(set(names)) for names in sent.values()} == {min(2, len(endpoints))}
-        assert {made.health(name).state for name in endpoints} == {EndpointState.UP}
+        assert {made.endpoint(name).health.state for name in endpoints} == {EndpointState.UP}
 
     def test_r24_request_whose_fault_is_examined_occupies_no_slot(self) -> None:
         made = scheduler("a", slots=2)
@@ -361,7 +361,7 @@ class TestFaults:
         first, second = made.assign(0.0)
 
         for lease in (first, second):
-            made.on_weighed(lease.ticket, "a")
+            made.endpoint("a").on_weighed(lease.ticket)
         others = made.assign(0.0)
         assert len(others) == 2
         assert made.assign(0.0) == []
@@ -370,17 +370,17 @@ class TestFaults:
         fault(made, second, IS_REFUSED, 1.0)
         assert made.assign(1.0) == []
         answer(made, others, 2.0)
-        assert made.health("a").state is EndpointState.UP
+        assert made.endpoint("a").health.state is EndpointState.UP
 
     def test_suspect_endpoint_gets_nothing_beside_what_is_examined(self) -> None:
         made = scheduler("a", slots=4)
         add(made, "j", 9)
         for lease in made.assign(0.0)[:3]:
             fault(made, lease, TROUBLE, 1.0)
-        assert made.health("a").state is EndpointState.SUSPECT
-        (last,) = made.leases("a")
+        assert made.endpoint("a").health.state is EndpointState.SUSPECT
+        (last,) = made.endpoint("a").held
 
-        made.on_weighed(last.ticket, "a")
+        made.endpoint("a").on_weighed(last.ticket)
 
         assert made.assign(100.0) == []
 
@@ -401,7 +401,7 @@ class TestFaults:
 
         endings = []
         for attempt in range(1, LIMIT + 1):
-            made.health("a").on_answer(attempt * 100.0)
+            made.endpoint("a").health.on_answer(attempt * 100.0)
             (lease,) = made.assign(attempt * 100.0)
             assert lease.attempt == attempt
             endings.append(fault(made, lease, TROUBLE, attempt * 100.0))
@@ -416,7 +416,7 @@ class TestFaults:
 
         (lease,) = made.assign(1.0)
         assert (lease.endpoint, lease.attempt) == ("b", 1)
-        assert made.health("a").state is EndpointState.DOWN
+        assert made.endpoint("a").health.state is EndpointState.DOWN
 
     def test_busy_server_is_asked_more_and_more_seldom(self) -> None:
         made = scheduler("a")
@@ -478,11 +478,11 @@ class TestFaults:
         made.assign(0.0)
 
         made.on_probe("a", None, "its worker ended", 1.0)
-        for lease in made.leases("a"):
+        for lease in made.endpoint("a").held:
             assert not fault(made, lease, worker_lost(), 1.0)
 
-        assert made.in_flight("a") == 0
-        answer(made, made.leases("b"), 5.0)
+        assert made.endpoint("a").in_flight == 0
+        answer(made, made.endpoint("b").held, 5.0)
         assert asked(made.assign(5.0)) == [("b", "j", 0), ("b", "j", 2)]
 
     def test_request_that_kills_every_worker_fails_alone(self) -> None:
@@ -546,7 +546,7 @@ class TestMissingModels:
 
         assert not fault(made, made.assign(0.0)[0], MISSING, 0.0)
 
-        assert made.models("a") == {QWEN.model: "d"}
+        assert made.endpoint("a").digests == {QWEN.model: "d"}
         assert made.assign(10.0) == []
         made.on_probe("a", BOTH_MODELS, None, 10.0)
         assert len(made.assign(10.0)) == 1
@@ -650,7 +650,7 @@ class TestContexts:
         for second in range(200):
             for lease in made.assign(float(second)):
                 passes[lease.endpoint].append(lease.signature)
-            answer(made, [*made.leases("a"), *made.leases("b")], second + 0.9)
+            answer(made, [*made.endpoint("a").held, *made.endpoint("b").held], second + 0.9)
 
         # then each endpoint went over once, at the most
         assert sum(map(len, passes.values())) == 605
@@ -726,11 +726,11 @@ class TestCollation:
             leases = made.assign(now)
             if any(lease.job == "q" for lease in leases):
                 break
-            answer(made, made.leases("a"), now + 1.0)
+            answer(made, made.endpoint("a").held, now + 1.0)
             now += 1.0
 
         assert COLLATE_SECONDS < now <= COLLATE_SECONDS + 2
-        assert {lease.job for lease in made.leases("a")} == {"q"}
+        assert {lease.job for lease in made.endpoint("a").held} == {"q"}
 
     def test_only_one_endpoint_drains_for_the_work_that_waits(self) -> None:
         # given four endpoints at work for one model, and one request for another
@@ -746,7 +746,7 @@ class TestCollation:
 
         # then three go on, and one switches when it has drained
         assert [lease.endpoint for lease in more] == ["b", "c", "d"]
-        answer(made, made.leases("a"), now + 1)
+        answer(made, made.endpoint("a").held, now + 1)
         assert asked(made.assign(now + 1)) == [("a", "q", 0)]
 
     def test_idle_endpoint_takes_other_work_at_once(self) -> None:
@@ -784,7 +784,7 @@ def test_everything_is_answered_in_the_end(endpoints: int, column: bytes) -> Non
     while backlog.unfinished:
         made.assign(float(turns))
         for number in range(endpoints):
-            answer(made, made.leases(f"e{number}"), float(turns))
+            answer(made, made.endpoint(f"e{number}").held, float(turns))
         turns += 1
 
     assert turns <= 300 / 4 / endpoints + 3
@@ -796,17 +796,17 @@ class TestEndpointsThatChange:
         backlog = add(made, "j", 6)
         held = [lease for lease in made.assign(0.0) if lease.endpoint == "a"]
 
-        made.drain_endpoint("a", 1.0)
+        made.endpoint("a").drain(1.0)
         answer(made, held, 1.0)
 
         assert made.assign(1.0) == []
-        assert (made.in_flight("a"), made.in_flight("b"), backlog.unfinished) == (0, 2, 4)
+        assert (made.endpoint("a").in_flight, made.endpoint("b").in_flight, backlog.unfinished) == (0, 2, 4)
 
     def test_what_fails_while_it_drains_goes_to_another_one(self) -> None:
         made = scheduler("a", "b")
         add(made, "j", 2)
         leases = {lease.endpoint: lease for lease in made.assign(0.0)}
-        made.drain_endpoint("a", 1.0)
+        made.endpoint("a").drain(1.0)
 
         assert not fault(made, leases["a"], UNREACHABLE, 1.0)
         answer(made, [leases["b"]], 1.0)
@@ -817,21 +817,21 @@ class TestEndpointsThatChange:
         made = scheduler("a", slots=3)
         add(made, "j", 9)
         held = made.assign(0.0)
-        made.drain_endpoint("a", 1.0)
+        made.endpoint("a").drain(1.0)
         answer(made, held[:1], 1.0)
 
-        made.undrain_endpoint("a", 2.0)
+        made.endpoint("a").undrain(2.0)
         assert made.assign(2.0) == []
         made.on_probe("a", BOTH_MODELS, None, 2.0)
 
         assert len(made.assign(2.0)) == 1
-        assert made.in_flight("a") == 3
+        assert made.endpoint("a").in_flight == 3
 
     def test_one_that_is_forgotten_holds_nothing(self) -> None:
         made = scheduler("a", "b")
         add(made, "j", 3)
         held = made.assign(0.0)
-        made.drain_endpoint("a", 1.0)
+        made.endpoint("a").drain(1.0)
 
         with pytest.raises(ValueError, match=wording("a-still-holds-requests")):
             made.remove_endpoint("a")
@@ -845,11 +845,11 @@ class TestEndpointsThatChange:
         add(made, "j", 20)
         held = made.assign(0.0)
 
-        made.set_slots("a", 5)
+        made.endpoint("a").set_slots(5)
         held += made.assign(1.0)
         assert len(held) == 5
 
-        made.set_slots("a", 2)
+        made.endpoint("a").set_slots(2)
         answer(made, held[:3], 2.0)
         assert made.assign(2.0) == []
         answer(made, held[3:4], 2.0)
@@ -860,7 +860,7 @@ class TestEndpointsThatChange:
         made.add_endpoint("b", 1, 0.0)
         made.on_probe("b", {QWEN.model: "d"}, None, 0.0)
         add(made, "j", 1)
-        made.drain_endpoint("a", 0.0)
+        made.endpoint("a").drain(0.0)
         made.remove_endpoint("a")
 
         assert made.take_unservable(9, 1.0) == []
@@ -869,7 +869,7 @@ class TestEndpointsThatChange:
     def test_work_waits_while_the_only_endpoint_is_exchanged(self) -> None:
         made = scheduler("a")
         add(made, "j", 1)
-        made.drain_endpoint("a", 0.0)
+        made.endpoint("a").drain(0.0)
         made.remove_endpoint("a")
         assert made.take_unservable(9, 1.0) == []
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
+from obcd.core.pending.backlog import Backlog
 from obcd.core.request.records import Signature
-from obcd.core.scheduling.backlog import Backlog
 from obcd.core.scheduling.missing_models import MODEL_WAIT_SECONDS, MissingModel
 from obcd.core.scheduling.scheduler import Scheduler
 from obcd.core.scheduling.weights import TELL_SECONDS

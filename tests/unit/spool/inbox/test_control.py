@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from obcd.core.scheduling.fair_share import Rank
+from obcd.core.pending.fair_share import Rank
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import Inbox
 from obcd.spool.inbox.control import (

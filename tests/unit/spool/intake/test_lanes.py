@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from obcd.core.pending.lanes import LaneIndex
 from obcd.core.request.records import JobSettings
-from obcd.core.scheduling.lanes import LaneIndex
 from obcd.spool.folders.layout import Layout
 from obcd.spool.intake import acceptance
 from obcd.spool.intake.recovery import load_job

@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
+from obcd.core.pending import lanes as lane_rules
+from obcd.core.pending.fair_share import COMMON, Rank
+from obcd.core.pending.lanes import LaneIndex, Lanes
+from obcd.core.pending.longest_first import LongestFirst
 from obcd.core.request.records import Signature
-from obcd.core.scheduling import lanes as lane_rules
-from obcd.core.scheduling.fair_share import COMMON, Rank
-from obcd.core.scheduling.lanes import LaneIndex, Lanes
-from obcd.core.scheduling.longest_first import LongestFirst
 
 #: States of one request, beside those of `lanes`; PENDING waits for a slot, WAITING for its back-off.
 PENDING, LEASED, WAITING, ENDED = 0, 1, 2, lane_rules.ENDED

@@ -12,13 +12,15 @@ import pytest
 
 from obcd.config.settings import Settings
 from obcd.coordinator.endpoints.changes import compare
-from obcd.coordinator.endpoints.endpoint_set import AttemptFailed, Endpoints, RequestEvent
-from obcd.coordinator.endpoints.host_registry import HostRegistry
-from obcd.coordinator.endpoints.host_scanner import LIMIT_SECONDS, SCAN_SECONDS, HostScanner, ScanFailed
+from obcd.coordinator.endpoints.endpoint_set import Endpoints
+from obcd.coordinator.endpoints.receiving import AttemptFailed, RequestEvent
+from obcd.coordinator.hosts.host_registry import HostRegistry
+from obcd.coordinator.hosts.host_scanner import LIMIT_SECONDS, SCAN_SECONDS, HostScanner, ScanFailed
 from obcd.core.endpoint.health import EndpointState
+from obcd.core.pending.backlog import Backlog
 from obcd.core.request.records import Signature
-from obcd.core.scheduling.backlog import Backlog
-from obcd.core.scheduling.leases import FINISH_SECONDS, Lease
+from obcd.core.scheduling.holder import FINISH_SECONDS
+from obcd.core.scheduling.leases import Lease
 from obcd.core.scheduling.scheduler import Scheduler
 from obcd.hosts.record import HostRecord, HostState, RegisteredEndpoint
 from obcd.hosts.roster import MARGIN_SECONDS
@@ -123,7 +125,7 @@ class Site:
                 self.events += self.endpoints.offer(offered, self.now)
             self.events += self.endpoints.receive(self.now)
             for item in self.endpoints.members:
-                if self.scheduler.health(item.name).state is EndpointState.STARTING:
+                if self.scheduler.endpoint(item.name).health.state is EndpointState.STARTING:
                     self.scheduler.on_probe(item.name, {MODEL.model: "d"}, None, self.now)
 
     def assign(self) -> list[Lease]:
@@ -149,7 +151,7 @@ def test_registered_host_gets_its_first_requests_within_ten_seconds_and_their_sl
     site.advance(8)
 
     assert {lease.endpoint for lease in site.assign()} == {NAME}
-    assert site.scheduler.in_flight(NAME) == 2
+    assert site.scheduler.endpoint(NAME).in_flight == 2
     assert not site.endpoints.waits_for_host
 
 

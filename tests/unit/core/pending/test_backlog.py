@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
+from obcd.core.pending.backlog import ELSEWHERE_SECONDS, Backlog
 from obcd.core.request.records import Signature
-from obcd.core.scheduling.backlog import ELSEWHERE_SECONDS, Backlog
 
 SMALL, LARGE, HUGE = (Signature(f"m{number}:latest", ()) for number in range(3))
 #: No endpoint but the one that asks.

@@ -10,9 +10,9 @@ import pytest
 from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.endpoint.concurrency import Span
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
+from obcd.core.pending.backlog import ELSEWHERE_SECONDS, Backlog
+from obcd.core.pending.lanes import REST_SECONDS, LaneIndex
 from obcd.core.request.records import Signature
-from obcd.core.scheduling.backlog import ELSEWHERE_SECONDS, Backlog
-from obcd.core.scheduling.lanes import REST_SECONDS, LaneIndex
 from obcd.core.scheduling.leases import Lease
 from obcd.core.scheduling.missing_models import MODEL_WAIT_SECONDS
 from obcd.core.scheduling.scheduler import Scheduler
@@ -138,7 +138,7 @@ class TestOrder:
     def test_lane_that_was_answered_last_goes_on_where_there_are_more_lanes_than_slots(self) -> None:
         bench = Bench("AAAABBBBCCCC", 3)
         bench.assign()
-        bench.scheduler.set_slots("a", 1)
+        bench.scheduler.endpoint("a").set_slots(1)
 
         assert bench.answer(8) == bench.answer(0) == ""
         assert [bench.answer(4), bench.answer(5), bench.answer(6), bench.answer(7)] == ["a5", "a6", "a7", "a1"]
@@ -169,7 +169,7 @@ class TestFaults:
     def test_request_that_is_sent_again_returns_to_the_endpoint_of_its_lane(self) -> None:
         bench = Bench("AAAABBBB", 1, 2)
         assert bench.assign() == "a0 b4"
-        bench.scheduler.set_slots("a", 1)
+        bench.scheduler.endpoint("a").set_slots(1)
 
         bench.fail(0, HERE)
 
@@ -201,7 +201,7 @@ class TestFaults:
     def test_lane_that_rests_is_taken_over_after_a_while_and_the_main_loop_is_called_then(self) -> None:
         bench = Bench("AAA.", 1, 1)
         assert bench.assign() == "a0 b3"
-        bench.scheduler.set_slots("a", 0)
+        bench.scheduler.endpoint("a").set_slots(0)
         bench.answer(0)
 
         assert bench.answer(3) == ""

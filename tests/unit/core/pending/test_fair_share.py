@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from obcd.core.scheduling.fair_share import Candidate, Rank, choose_next
+from obcd.core.pending.fair_share import Candidate, Rank, choose_next
 
 ANN, BOB = 1000, 1001
 

@@ -15,7 +15,7 @@ from collections.abc import Collection
 from obcd.clock import timestamp, wall
 from obcd.config.settings import Settings
 from obcd.coordinator.endpoints.endpoint_set import Endpoints
-from obcd.coordinator.endpoints.host_scanner import HostScanner, ScanFailed, ScanHosts
+from obcd.coordinator.hosts.host_scanner import HostScanner, ScanFailed, ScanHosts
 from obcd.coordinator.view import HostView
 from obcd.hosts.machine import machine_id
 from obcd.hosts.record import HostState

@@ -6,9 +6,9 @@ import random
 
 import pytest
 
+from obcd.core.pending.backlog import Backlog
+from obcd.core.pending.longest_first import KNOWN, MOST_REQUESTS, SIZES, LongestFirst, sort_sizes
 from obcd.core.request.records import Signature
-from obcd.core.scheduling.backlog import Backlog
-from obcd.core.scheduling.longest_first import KNOWN, MOST_REQUESTS, SIZES, LongestFirst, sort_sizes
 
 MODEL, OTHER = Signature("m:latest", ()), Signature("n:latest", ())
 NOBODY: frozenset[str] = frozenset()
