@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import logging
 import os
 import shutil
 import signal
@@ -161,3 +162,12 @@ def quick_server(_one_quick_server: Simulated) -> Simulated:
     wait_until(lambda: _one_quick_server.in_flight() == 0)
     _one_quick_server.reset()
     return _one_quick_server
+
+
+@pytest.fixture(autouse=True)
+def _own_log_level() -> Iterator[None]:
+    """Set the level back that a command sets at its start; else the next test's caplog has more records than alone."""
+    logger = logging.getLogger("obcd")
+    before = logger.level
+    yield
+    logger.setLevel(before)

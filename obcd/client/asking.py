@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Unpack
 from obcd.client.batching import batch
 from obcd.client.jobs import Job
 from obcd.client.records import JobAnswer, JobFailure, warn
-from obcd.client.submission import submit
+from obcd.client.submission import index_of, submit
+from obcd.client.tables.answer_shape import AnswerShape
 from obcd.client.tables.answer_table import cell_of, value_columns
-from obcd.client.tables.frames import library_of, to_column, to_frame
+from obcd.client.tables.frames import is_empty, library_of, to_column, to_frame
 from obcd.text import plural
 
 if TYPE_CHECKING:
@@ -53,11 +54,14 @@ def ask(  # noqa: PLR0913 - the options of a request, by name
         schema of an object a table with a typed column for each property. A class as schema gives its objects. The
         index of pandas is kept. For other rows a list: of texts, or of values of the schema. Where a row has no answer,
         its value is missing (NA, null, None), and a warning says how to see all failures: `attach(key).failures()`.
+        No answers for a table or a list without rows, for which nothing is submitted.
 
     Raises:
         TimedOutError: When the time is over; the job continues, and the same call again goes on waiting for it.
         JobRejected, KeyConflict, ResultRemoved, InputError, UsageError, ConfigurationError: As `submit` and `Job.wait`.
     """
+    if is_empty(rows):
+        return _column_or_table([], AnswerShape.of(schema), rows)
     if daemon:
         job = submit(
             rows, template, key=key, profile=profile, schema=schema, again=again, config=config, root=root, **options
@@ -72,7 +76,7 @@ def ask(  # noqa: PLR0913 - the options of a request, by name
 
 
 def _answers(job: Job, rows: Any, *, daemon: bool) -> Any:
-    shape, library, index = job.answer_shape, library_of(rows), job.index
+    index = job.index
     cells: list[Any] = []
     failures, first = 0, ""
     for item in job.records():
@@ -82,7 +86,7 @@ def _answers(job: Job, rows: Any, *, daemon: bool) -> Any:
         if item.row is not None:
             if not isinstance(rows, Path):  # a damaged outbox must not shift the answers; a file may have blank lines
                 cells.extend([None] * (item.row - len(cells)))
-            cells.append(cell_of(item, shape) if isinstance(item, JobAnswer) else None)
+            cells.append(cell_of(item, job.answer_shape) if isinstance(item, JobAnswer) else None)
     if index is not None:
         cells.extend([None] * (len(index) - len(cells)))
     if failures:
@@ -95,9 +99,15 @@ def _answers(job: Job, rows: Any, *, daemon: bool) -> Any:
             f"{failures} of {plural(len(cells), 'row')} failed and have missing values ({first}): {find}.failures() "
             "lists them"
         )
-    columns = dict(value_columns(cells, shape, "response"))
+    return _column_or_table(cells, job.answer_shape, rows)
+
+
+def _column_or_table(cells: list[Any], shape: AnswerShape, rows: Any) -> Any:
+    """Return the answers in the library of the rows."""
+    library, index = library_of(rows), index_of(rows)
     if not library:
         return cells
+    columns = dict(value_columns(cells, shape, "response"))
     if shape.columns:
         return to_frame(library, columns, index)
     ((name, column),) = columns.items()

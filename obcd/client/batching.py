@@ -18,12 +18,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Unpack
 
+from obcd import parent_death
 from obcd.client.jobs import LOOK_SECONDS, Job
 from obcd.client.place import DropPlace
 from obcd.client.submission import PreparedRows, check_wish, index_of, make_wish, name_of, prepare
 from obcd.client.tables.answer_shape import AnswerShape
-from obcd.client.watching.job_view import find_job
+from obcd.client.watching import progress_pipe
 from obcd.client.watching.progress import find_progress_view
+from obcd.client.watching.progress_pipe import ProgressPipe
 from obcd.clock import monotonic
 from obcd.config.loading import find_configuration, load_settings
 from obcd.coordinator.batch import batch_layout
@@ -37,7 +39,6 @@ from obcd.errors import (
     NoEndpointError,
     ObcdError,
 )
-from obcd.parent_death import VARIABLE
 from obcd.spool.folders import disk
 from obcd.text import printable
 
@@ -178,17 +179,20 @@ def _run(
 
 def _watch(job: Job, command: Sequence[str], said: IO[bytes], progress: bool | None) -> int:
     """Run the command to its end, and show its progress; an interrupt ends it too."""
-    environment = {**os.environ, VARIABLE: str(os.getpid()), "PYTHONSAFEPATH": "1"}
-    place = job.place
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment)
-    try:
-        with find_progress_view(job.key, 0, wanted=progress) as shown:
-            while True:
-                try:
-                    return child.wait(LOOK_SECONDS)
-                except subprocess.TimeoutExpired:
-                    shown.show(find_job(place.layout, "", place.name, ""))
-    except BaseException:
-        child.send_signal(signal.SIGINT)  # a notebook interrupts only the kernel
-        child.wait()
-        raise
+    with ProgressPipe() as pipe:
+        variables = {parent_death.VARIABLE: str(os.getpid()), progress_pipe.VARIABLE: str(pipe.writing)}
+        environment = {**os.environ, **variables, "PYTHONSAFEPATH": "1"}
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment, pass_fds=[pipe.writing]
+        )
+        try:
+            with find_progress_view(job.key, 0, wanted=progress, not_yet="starting") as shown:
+                while True:
+                    try:
+                        return child.wait(LOOK_SECONDS)
+                    except subprocess.TimeoutExpired:
+                        shown.show(pipe.newest())
+        except BaseException:
+            child.send_signal(signal.SIGINT)  # a notebook interrupts only the kernel
+            child.wait()
+            raise

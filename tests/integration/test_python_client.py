@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from collections import Counter
 import pytest
 
 import obcd
+from obcd.client import batching
+from obcd.client.watching import progress
 from obcd.errors import KeyConflict, NoEndpointError
 from tests.support import NEVER_HEDGED, Cluster, CoordinatorProcess, Running, Simulated, prompt_key, wait_until
 
@@ -153,6 +156,20 @@ def test_batch_returns_what_is_there_and_refuses_other_content(cluster: Cluster,
     assert quick_server.asked().total() == 2
     with pytest.raises(KeyConflict):
         obcd.batch(rows[:1], "Read: {note}", key="notes", config=config, output=output)
+
+
+def test_batch_shows_how_far_it_is(
+    cluster: Cluster, quick_server: Simulated, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr(batching, "LOOK_SECONDS", 0.05)
+    config = cluster.configure(quick_server.names)
+
+    obcd.batch(map(str, range(600)), config=config, output=cluster.folder / "answers", key="notes", progress=True)
+
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "notes: starting"
+    assert any(re.fullmatch(r"notes: [1-9]\d*/600, 0 failed, .*", line) for line in lines)
 
 
 def test_batch_without_an_endpoint_raises_its_sentence(cluster: Cluster) -> None:

@@ -86,6 +86,20 @@ def test_schema_gives_typed_columns_and_a_class_its_objects(pandas: Any, daemon:
     assert objects[10] is None
 
 
+def test_table_without_rows_has_answers_of_the_same_types(pandas: Any, polars: Any, daemon: StandInDaemon) -> None:
+    daemon.reply = by_answers
+    df = pandas.DataFrame({"note": ["a", "b"]})
+    full, none = (obcd.ask(frame, "{note}", schema=SCHEMA) for frame in (df, df[df.note == "z"]))
+
+    assert len(none) == 0
+    assert list(none) == list(full)
+    scalars = ["age", "weight", "smokes", "name"]  # the type of a list is that of its values
+    assert none.dtypes[scalars].to_dict() == full.dtypes[scalars].to_dict()
+    assert str(obcd.ask(df.note[:0]).dtype) == "string"
+    assert obcd.ask(polars.DataFrame({"note": []}), "{note}", schema=SCHEMA).schema["age"] == polars.Int64
+    assert obcd.ask(polars.Series([], dtype=polars.String)).dtype == polars.String
+
+
 def test_results_are_a_table_with_failures_that_are_found(pandas: Any, daemon: StandInDaemon) -> None:
     daemon.reply = lambda line: None if line["prompt"] == "b" else echo(line)
     df = pandas.DataFrame({"note": ["a", "b"], "ward": ["3b", "4"]}, index=[7, 8])

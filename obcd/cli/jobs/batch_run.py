@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from obcd.cli.common import check_profile, is_terminal, one_delimiter, read_local_settings, say, shown_path
+from obcd.client.watching.progress_pipe import ProgressWriter
 from obcd.clock import monotonic
 from obcd.config.endpoints import Endpoint, misplaced_path
 from obcd.config.settings import Settings
@@ -236,7 +237,11 @@ def _run(settings: Settings, plan: BatchPlan, headers: Mapping[str, JobHeader], 
     watcher = _Watcher(headers.keys(), gpus, verbose=verbose, names_files=len(headers) > 1)
     only = frozenset(headers)
     coordinator = Coordinator(settings, plan.layout, watcher, takes_drops=False, only=only, lock=plan.lock)
-    show = (_Bar if is_terminal() and not verbose else _Plain)(coordinator, headers, watcher.folders)
+    writer = ProgressWriter.find(os.environ)
+    if writer is not None:
+        show: _Plain = _Piped(coordinator, headers, watcher.folders, writer)
+    else:
+        show = (_Bar if is_terminal() and not verbose else _Plain)(coordinator, headers, watcher.folders)
 
     def is_over(now: float) -> bool:
         show.tick(now)
@@ -296,6 +301,23 @@ class _Plain:
 
     def stop(self) -> None:
         """Do nothing: there is no bar to remove."""
+
+
+class _Piped(_Plain):
+    """States for the program that started this one."""
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        headers: Mapping[str, JobHeader],
+        folders: Container[str],
+        writer: ProgressWriter,
+    ) -> None:
+        super().__init__(coordinator, headers, folders)
+        self._pause, self._writer = REDRAW_SECONDS, writer
+
+    def _show(self, job: JobView, troubles: Sequence[str]) -> None:
+        self._writer.write(replace(job, trouble=job.trouble or (troubles[0] if troubles else "")))
 
 
 class _Bar(_Plain):

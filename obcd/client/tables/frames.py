@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -87,6 +87,11 @@ def library_of(rows: object) -> str:
         ):
             return name
     return ""
+
+
+def is_empty(rows: object) -> bool:
+    """Return whether a table, a column or a list is known to have no rows; of an iterator it is not."""
+    return isinstance(rows, Sized) and not isinstance(rows, str | bytes | Mapping) and len(rows) == 0
 
 
 _TABLES = {

@@ -31,22 +31,23 @@ class ProgressView(Protocol):
         """Show the state; None while the job does not run."""
 
 
-def find_progress_view(name: str, total: int, *, wanted: bool | None) -> ProgressView:
+def find_progress_view(name: str, total: int, *, wanted: bool | None, not_yet: str = NOT_YET) -> ProgressView:
     """Return the view that suits the program.
 
     Args:
         name: The job, for people.
         total: Its rows; 0 if they are not known.
         wanted: None: only where somebody watches, in a notebook or on a terminal.
+        not_yet: The words for a job that does not run yet.
     """
     if wanted is False:
         return Silent()
     name = printable(name)
     if display := _notebook_display():
-        return NotebookBar(name, total, display)
+        return NotebookBar(name, total, display, not_yet)
     if all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr)):
-        return TerminalBar(name, total)
-    return PlainLines(name) if wanted else Silent()
+        return TerminalBar(name, total, not_yet)
+    return PlainLines(name, not_yet) if wanted else Silent()
 
 
 def _notebook_display() -> Callable[..., Any] | None:
@@ -75,24 +76,24 @@ class Silent:
 class PlainLines(Silent):
     """A line on standard error every few seconds, for logs."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, not_yet: str) -> None:
+        self._name, self._not_yet = name, not_yet
         self._shown_at = monotonic()
 
     def show(self, job: JobView | None) -> None:
         """Write a line if it is due."""
         if monotonic() - self._shown_at >= PLAIN_SECONDS and sys.stderr is not None:
             self._shown_at = monotonic()
-            sys.stderr.write(f"{self._name}: {describe(job)}\n")
+            sys.stderr.write(f"{self._name}: {describe(job, self._not_yet)}\n")
 
 
 class TerminalBar(Silent):
     """The bar of `obcd submit --wait`."""
 
-    def __init__(self, name: str, total: int) -> None:
+    def __init__(self, name: str, total: int, not_yet: str) -> None:
         from obcd.client.watching.bars import JobBar  # noqa: PLC0415 - rich takes 0.1 s to import; only terminals need it
 
-        self._bar = JobBar(name, total)
+        self._bar, self._not_yet = JobBar(name, total), not_yet
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -104,7 +105,7 @@ class TerminalBar(Silent):
     def show(self, job: JobView | None) -> None:
         """Redraw the bar."""
         if job is None:
-            self._bar.note(NOT_YET)
+            self._bar.note(self._not_yet)
         else:
             self._bar.show(job, printable(job.trouble))
 
@@ -132,11 +133,11 @@ class Drawn:
 class NotebookBar:
     """A bar below the cell, redrawn in place; without ipywidgets, so it shows wherever HTML does."""
 
-    def __init__(self, name: str, total: int, display: Callable[..., Any]) -> None:
-        self._name, self._total = name, total
+    def __init__(self, name: str, total: int, display: Callable[..., Any], not_yet: str) -> None:
+        self._name, self._total, self._not_yet = name, total, not_yet
         self._display = display
         self._handle: Any = None
-        self._last = Drawn(name, 0, total, NOT_YET)
+        self._last = Drawn(name, 0, total, not_yet)
 
     def __enter__(self) -> Self:
         self._handle = self._display(self._last, display_id=True)
@@ -150,7 +151,7 @@ class NotebookBar:
         """Redraw the bar if something changed."""
         if job is not None:
             self._total = job.total
-        self._draw(Drawn(self._name, job.done if job is not None else 0, self._total, describe(job)))
+        self._draw(Drawn(self._name, job.done if job is not None else 0, self._total, describe(job, self._not_yet)))
 
     def _draw(self, drawn: Drawn) -> None:
         if drawn != self._last and self._handle is not None:
@@ -158,10 +159,10 @@ class NotebookBar:
             self._handle.update(drawn)
 
 
-def describe(job: JobView | None) -> str:
+def describe(job: JobView | None, not_yet: str = NOT_YET) -> str:
     """Return the state of a job in one line: `412/1000, 3 failed, 1204 tokens/s, ETA 2 min 10 s`."""
     if job is None:
-        return NOT_YET
+        return not_yet
     if job.trouble:
         return one_line(job.trouble)
     speed, eta = f"{job.tokens_per_second:.0f} tokens/s", f"ETA {duration(job.eta_seconds)}"

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 import obcd
 from obcd.client.jobs import Job
+from obcd.errors import InputError
 from tests.unit.client.conftest import StandInDaemon, echo
 
 SCHEMA = {"type": "object", "properties": {"age": {"type": "integer"}, "name": {"type": "string"}}, "required": ["age"]}
@@ -36,6 +37,14 @@ def test_answers_come_in_the_order_of_the_rows_and_a_second_time_without_being_s
     assert obcd.ask(rows, "{note}!") == ["<c!>", "<a!>", "<b!>"]
     assert obcd.ask(iter(rows), "{note}!") == ["<c!>", "<a!>", "<b!>"]
     assert daemon.sent == ["c!", "a!", "b!"]
+
+
+def test_no_rows_have_no_answers_and_nothing_is_submitted(daemon: StandInDaemon) -> None:
+    assert obcd.ask([], "{note}!") == []
+    assert obcd.ask((), daemon=False) == []
+    assert daemon.sent == []
+    with pytest.raises(InputError):
+        obcd.ask("", "{note}!")
 
 
 def test_row_without_an_answer_is_missing_and_the_warning_says_how_to_find_it(daemon: StandInDaemon) -> None:

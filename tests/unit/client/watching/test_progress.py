@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from obcd.client.watching import progress
-from obcd.client.watching.progress import NotebookBar, PlainLines, Silent, find_progress_view
+from obcd.client.watching.progress import NOT_YET, NotebookBar, PlainLines, Silent, find_progress_view
 from obcd.coordinator.jobs.running_job import idle_view
 from obcd.coordinator.view import JobState, JobView
 from obcd.core.request.records import JobSettings
@@ -40,7 +40,7 @@ class Cell:
 def test_notebook_shows_one_bar_that_is_redrawn_only_when_something_changed() -> None:
     cell = Cell()
 
-    with NotebookBar("<q>", 10, cell) as bar:
+    with NotebookBar("<q>", 10, cell, NOT_YET) as bar:
         bar.show(None)
         bar.show(view())
         bar.show(view())
@@ -56,7 +56,7 @@ def test_notebook_shows_one_bar_that_is_redrawn_only_when_something_changed() ->
 def test_trouble_is_shown_as_text() -> None:
     cell = Cell()
 
-    bar = NotebookBar("q", 0, cell)
+    bar = NotebookBar("q", 0, cell, NOT_YET)
     bar.__enter__()
     bar.show(view("no endpoint is up: <gpu0>"))
     bar.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
