@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from obcd.api.forms.refusals import SERVER, ApiError, invalid, missing, too_larg
 from obcd.api.forms.upload_form import UploadForm
 from obcd.api.token_file import ApiUser, TokenFile
 from obcd.api.uploads import Uploads
+from obcd.clock import monotonic
 from obcd.errors import ObcdError
 from obcd.logs.setup import fault_text
 
@@ -35,8 +37,8 @@ logger = logging.getLogger(__name__)
 MAX_BODY_BYTES, FORM_BYTES = 2**16, 2**16
 #: Requests of one user at once: nobody takes the connections of all.
 MOST_AT_ONCE = 16
-#: Seconds that a client may be silent in the middle of a body.
-SILENT_SECONDS = 60.0
+#: Seconds that a client may be silent in the middle of a body; after so many it must have sent so many bytes for each.
+SILENT_SECONDS, LEAST_RATE = 60.0, 1024
 #: Seconds for which the rest of a refused body is read: a client that still sends does not see the reply otherwise.
 LINGER_SECONDS = 20.0
 #: Bytes that are written to the disk at once.
@@ -44,6 +46,8 @@ BLOCK_BYTES = 2**20
 #: Entries of a page: usual, most.
 BATCHES, FILES = (20, 100), (10_000, 10_000)
 PURPOSE = "batch"
+#: The one part of a file that a client may ask for.
+PART = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.ASCII)
 
 Act = Callable[[Request, ApiUser], Awaitable[Response]]
 
@@ -197,6 +201,7 @@ class _Doors:
     async def read_file(self, request: Request, account: ApiUser) -> Response:
         facts, path = await run_in_threadpool(self._find_file, account, request.path_params["file"])
         status = await run_in_threadpool(path.stat)
+        _check_range(request, status.st_size)
         return FileResponse(path, media_type="application/octet-stream", stat_result=status, filename=facts["filename"])
 
     def _find_file(self, account: ApiUser, file: str) -> tuple[dict[str, Any], Any]:
@@ -260,6 +265,21 @@ def _told(error: OSError | ObcdError) -> str:
     return str(error.strerror or fault_text(error)) if isinstance(error, OSError) else str(error)
 
 
+def _check_range(request: Request, size: int) -> None:
+    """Refuse a part that the file does not have, and ignore a header that is not understood (RFC 9110, 14.2).
+
+    Raises:
+        ApiError: If there is no such part.
+    """
+    found = PART.fullmatch(request.headers.get("range", ""))
+    first, last = (found[1] or "", found[2] or "") if found else ("", "")
+    is_understood = bool(first or last) and (not first or not last or int(first) <= int(last))
+    if not is_understood:
+        request.scope["headers"] = [item for item in request.scope["headers"] if item[0].lower() != b"range"]
+    elif int(first) >= size if first else int(last) == 0:
+        raise ApiError(416, f"the file has {size} bytes")
+
+
 def _length(request: Request) -> int:
     """Return the length that a client announced; 0 if it did not."""
     text = request.headers.get("content-length", "0")
@@ -270,9 +290,10 @@ async def _blocks(request: Request) -> AsyncIterator[bytes]:
     """Yield the blocks of a body.
 
     Raises:
-        ApiError: If the client is silent for too long.
+        ApiError: If the client is silent for too long, or too slow.
         ClientDisconnect: If it is gone.
     """
+    began, count = monotonic(), 0
     while not _is_read(request):
         try:
             message = await asyncio.wait_for(request.receive(), SILENT_SECONDS)
@@ -281,7 +302,12 @@ async def _blocks(request: Request) -> AsyncIterator[bytes]:
         if message["type"] != "http.request":
             raise ClientDisconnect
         request.state.is_read = not message.get("more_body")
-        yield message.get("body", b"")
+        block = message.get("body", b"")
+        count += len(block)
+        yield block
+        seconds = monotonic() - began
+        if not _is_read(request) and seconds > SILENT_SECONDS and count < LEAST_RATE * seconds:
+            raise ApiError(408, f"less than {LEAST_RATE} bytes a second came for {seconds:.0f} seconds", retry=True)
 
 
 def _is_read(request: Request) -> bool:

@@ -388,7 +388,7 @@ class Coordinator:
     def _show_progress(self, now: float) -> None:
         """Show the progress of jobs, and why files wait, in the outbox."""
         running = self.jobs.running.values()
-        self._progress_folders.show(running, self.presenter.waiting, now, self.presenter.obstacle)
+        self._progress_folders.show(running, self.presenter.waiting, now, self.presenter.obstacles)
         self._previews.tick(now, self._readable, has_room=not self._disk_watch.trouble)
 
     def _keep_house(self, now: float) -> None:

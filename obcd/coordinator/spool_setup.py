@@ -73,22 +73,30 @@ def open_to_api(layout: Layout, api: int, profile: str) -> Iterator[str]:
     Yields:
         What stays closed to it, and what to do, for people.
     """
-    inboxes = [layout.inbox, *([layout.inbox / profile] if profile else [])]
-    wanted = {
-        layout.root: acl.ENTER, layout.outbox: acl.ENTER, **dict.fromkeys(inboxes, acl.WRITE | acl.ENTER),
-    }  # fmt: skip
-    for folder, permissions in wanted.items():
-        if folder in inboxes and not folder.stat().st_mode & stat.S_ISVTX:
+    for folder, permissions in wanted_by_api(layout, profile).items():
+        if permissions & acl.WRITE and not folder.stat().st_mode & stat.S_ISVTX:
             yield (
                 f"{shown(folder)} is not for the drops of several users, so [api] user is not let in: "
                 f"chmod 3730 {quoted(folder)}"
             )
         elif folder.stat().st_mode & permissions != permissions and not _let_in(folder, api, permissions):
-            letters = "".join(letter for bit, letter in ((2, "w"), (1, "x")) if permissions & bit)
             yield (
                 f"{shown(folder)} is closed to [api] user: "
-                f"sudo setfacl -m u:{user_name(api)}:{letters} {quoted(folder)}"
+                f"sudo setfacl -m u:{user_name(api)}:{letters_of(permissions)} {quoted(folder)}"
             )
+
+
+def wanted_by_api(layout: Layout, profile: str) -> dict[Path, int]:
+    """Return `{folder: the permissions that the API's user needs there}`, as bits of `acl`."""
+    inboxes = [layout.inbox, *([layout.inbox / profile] if profile else [])]
+    return {
+        layout.root: acl.ENTER, layout.outbox: acl.ENTER, **dict.fromkeys(inboxes, acl.WRITE | acl.ENTER),
+    }  # fmt: skip
+
+
+def letters_of(permissions: int) -> str:
+    """Return permissions as setfacl takes them, e.g. `wx`."""
+    return "".join(letter for bit, letter in ((acl.WRITE, "w"), (acl.ENTER, "x")) if permissions & bit)
 
 
 def _let_in(folder: Path, uid: int, permissions: int) -> bool:

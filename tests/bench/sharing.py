@@ -35,7 +35,7 @@ TIMES = (
 CONTEXT = 8192
 
 #: The same with a real server on a CPU, which is slow.
-REAL_SLOTS, REAL_WARM_UP, REAL_SECONDS, REAL_VISIT = 4, 15.0, 35.0, 80.0
+REAL_SLOTS, REAL_WARM_UP, REAL_SECONDS, REAL_COMPARED, REAL_VISIT = 4, 25.0, 35.0, 90.0, 160.0
 REAL_CONTEXT = 512
 
 
@@ -118,8 +118,8 @@ def measure_real() -> list[Figure]:
             _start(spools[-1], server.name, is_yielding=is_yielding, more=more, model=REAL_MODEL)
             time.sleep(REAL_WARM_UP)
             before = _tokens(spools[-1])
-            time.sleep(REAL_SECONDS)
-            rates.append((_tokens(spools[-1]) - before) / REAL_SECONDS)
+            time.sleep(REAL_COMPARED)
+            rates.append((_tokens(spools[-1]) - before) / REAL_COMPARED)
             if not is_yielding:
                 spools[-1].stop()
         with _asking(server, THINKS) as person:

@@ -12,6 +12,7 @@ from typing import TypedDict
 
 import click
 
+from obcd.api.checking import examine_api
 from obcd.cli.common import config_option, describe_slots, find_layout, read_local_settings, root_option
 from obcd.config.endpoints import Endpoint, misplaced_path
 from obcd.config.json_schema import configuration_schema
@@ -88,6 +89,7 @@ def check(as_json: bool, keys: bool, schema: bool, config: str | None, root: str
         *examine_schemas(settings),
         *examine_hosts(settings, layout),
         *examine_notifications(settings),
+        *examine_api(settings, layout),
     ]
     is_host = is_gpu_host(settings)
     host = examine_host(settings) if is_host else []

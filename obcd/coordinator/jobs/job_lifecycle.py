@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import stat
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -174,13 +174,13 @@ class Jobs:
             return JobState.CANCELLED
         return JobState.PAUSED if self.is_paused(job) else JobState.ACCEPTED
 
-    def views(self, now: float, obstacle: str) -> tuple[JobView, ...]:
+    def views(self, now: float, obstacle: Callable[[str], str]) -> tuple[JobView, ...]:
         """Return the views of the running jobs, of the oldest waiting jobs, and of those that are set aside.
 
         Args:
-            obstacle: Why no request can be sent at present, whatever the job.
+            obstacle: Returns why no request of a job can be sent at present.
         """
-        running = [job.view(now, obstacle) for job in self.running.values()]
+        running = [job.view(now, obstacle(job.header.id)) for job in self.running.values()]
         old, self._waiting_views = self._waiting_views, {}
         for header in (*islice(self.accepted.values(), MOST_REPORTED), *self.quarantine.later):
             state, controls = self._idle_state(header.id), self.controls(header.id)

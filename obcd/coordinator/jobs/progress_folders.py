@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
-from obcd.coordinator.jobs.running_job import RunningJob
+from obcd.coordinator.jobs.running_job import RunningJob, no_obstacle
 from obcd.coordinator.view import JobView
 from obcd.logs.setup import fault_text
 from obcd.spool.folders.layout import Layout
@@ -62,21 +62,22 @@ class ProgressFolders:
         jobs: Iterable[RunningJob],
         waiting: Callable[[], Mapping[Key, str]],
         now: float,
-        outage: Callable[[], str],
+        obstacles: Callable[[], Callable[[str], str]],
     ) -> None:
         """Write the status folders that are due.
 
         Args:
             waiting: Returns why files wait; there may be thousands.
-            outage: Returns why no request can be sent at present.
+            obstacles: Returns the function that says why no request of a job can be sent at present.
         """
         if self._errands.qsize() > MOST_ERRANDS:  # the disk hangs; the folders are stale anyway
             return
-        for job in jobs:
-            if now - job.shown_at >= PROGRESS_SECONDS and not job.trouble:
-                job.shown_at = now
-                document = job.view(now, outage()).to_json()
-                self._do(partial(self._folders.show_progress, job.header, document, job.held))
+        due = [job for job in jobs if now - job.shown_at >= PROGRESS_SECONDS and not job.trouble]
+        obstacle = obstacles() if due else no_obstacle
+        for job in due:
+            job.shown_at = now
+            document = job.view(now, obstacle(job.header.id)).to_json()
+            self._do(partial(self._folders.show_progress, job.header, document, job.held))
         if now < self._look_at:
             return
         self._look_at, found = now + LOOK_SECONDS, waiting()

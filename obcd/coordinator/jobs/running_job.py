@@ -112,7 +112,7 @@ class RunningJob:
         """Return the view of the job.
 
         Args:
-            obstacle: Why no request can be sent at present, whatever the job.
+            obstacle: Why no request can be sent at present.
         """
         counts, is_going = self.counts, self.state is not JobState.PAUSED
         trouble = self.trouble or self.held or self.waits or obstacle
@@ -152,6 +152,11 @@ class RunningJob:
             times={"created_at": self.header.accepted_at, "in_progress_at": self.header.accepted_at},
         )
         return batch.to_json()
+
+
+def no_obstacle(job: str) -> str:
+    """Return that requests of a job can be sent."""
+    return ""
 
 
 def idle_view(

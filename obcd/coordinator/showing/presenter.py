@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from obcd import __version__
@@ -94,7 +94,7 @@ class Presenter:
             takes_reloads=takes_reloads,
             reloads=tuple(self.reloads),
             eta_seconds=None if eta is None else round(eta, 1),
-            jobs=self.jobs.views(now, self.obstacle()),
+            jobs=self.jobs.views(now, self.obstacles()),
             further_jobs=self.jobs.further_views(),
             endpoints=self.endpoints.views(now),
             hosts=self.hosts.views,
@@ -133,9 +133,16 @@ class Presenter:
             reason = WaitReason.CONTROL if key in controls else self.intake.wait_reason(key)
             yield WaitingView(file=file, why=why, reason=reason)
 
-    def obstacle(self) -> str:
-        """Return why no request can be sent at present, whatever the job; "" when one can."""
-        return self.disk_watch.trouble or self.endpoints.outage or self.endpoints.window_wait
+    def obstacles(self) -> Callable[[str], str]:
+        """Return the function that says why no request of a job can be sent at present; "" when one can."""
+        of_all = self.disk_watch.trouble or self.endpoints.outage or self.endpoints.window_wait
+        stuck = self.scheduler.stuck()
+
+        def obstacle(job: str) -> str:
+            missing = stuck.get(job)
+            return of_all or ("" if missing is None else describe_shortage(missing, self.endpoints.open_url))
+
+        return obstacle
 
     def _notes(self) -> list[str]:
         """Return what people should know although nothing needs repair."""

@@ -65,12 +65,14 @@ class Span(NamedTuple):
         wait: Before that, waiting for a slot; loading is not part of it.
         load: Before both, until the model was loaded.
         tokens: How many it made in that time.
+        prompt: The part of the work that evaluated the prompt, which other prompts may have taken a part of.
     """
 
     work: float = 0.0
     wait: float = 0.0
     load: float = 0.0
     tokens: int = 0
+    prompt: float = 0.0
 
 
 #: For endpoints that report nothing: /api/embed does not separate waiting and work.

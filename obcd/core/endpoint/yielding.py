@@ -8,8 +8,10 @@ Ollama has one queue for all clients, first in, first out, and shows nobody else
 | it waited for its model to load, or /api/ps lacks that model | the model was loaded, and no fault came between |
 | /api/ps: the end of a model's keep-alive time moves | Ollama sets it when a model becomes idle. With our own requests it moves with the last answer; if people's requests end later, or are in flight then, it does not |
 
-The first needs all slots at work, the third a server that falls idle between two of our requests: with some requests in
-flight and a slot to spare, nobody would be seen. So the endpoint holds all or one.
+A wait is judged when all requests that were sent before its end are answered: a server reads prompts in steps that hold
+up what comes meanwhile, and what our own prompts explain is no sign. The first needs all slots at work, the third a
+server that falls idle between two of our requests: with some requests in flight and a slot to spare, nobody would be
+seen. So the endpoint holds all or one.
 
 After a sign, what is in flight finishes, and the endpoint holds one request at a time, so that people find free slots.
 Without a sign for a while it holds none for a moment, which lets /api/ps show everybody else, and then gets all slots
@@ -25,7 +27,8 @@ from then on it is longer than the breaks that were seen, until nobody came back
 
 A request that needs other load options waits until the server falls idle, which our requests would never let happen
 (ollama server/sched.go), and no sign shows it. So nothing is sent now and then until all have been answered: a *rest*. A
-look at /api/ps ends it: it lacks our model if somebody has waited.
+look at /api/ps ends it: it lacks our model if somebody has waited, and the end of its keep-alive time has not moved if
+somebody's request is in flight.
 """  # noqa: E501 - a table
 
 from __future__ import annotations
@@ -58,6 +61,9 @@ LISTEN_SECONDS = 10.0
 REST_AFTER, REST_AFTER_ANSWERS, REST_SECONDS, LOOK_LIMIT = 60.0, 35.0, 0.2, 3.0
 #: A wait longer than without a queue by so many seconds, and by so much of the time of its request, is a queue.
 QUEUED_SECONDS, QUEUED_PART = 0.2, 0.05
+#: A server works in steps, a token for each slot in each, and a request joins at the next: so many steps later at most,
+#: of a step without prompts.
+JOIN_STEPS = 1.0
 #: The mean share of waiting of the last answers that is a queue, and the weight of the newest one.
 QUEUED_SHARE, NEWEST = 0.04, 0.08
 #: A load longer than this is one; a loaded model reports up to 0.12 s (v0.24).
@@ -95,6 +101,20 @@ class _Seen(NamedTuple):
     is_held: bool
 
 
+class _Waited(NamedTuple):
+    """An answer whose wait is to be judged, with the number of requests when it came and the target before it."""
+
+    sent_at: float
+    held: int
+    span: Span
+    target: int | None
+
+    @property
+    def at_work(self) -> float:
+        """When the server began to work on it."""
+        return self.sent_at + self.span.load + self.span.wait
+
+
 @dataclass(slots=True)
 class Yielding:
     """The yielding of one endpoint.
@@ -119,6 +139,10 @@ class Yielding:
     #: When it answered last while it held another of our requests.
     _crowded_at: float = -math.inf
     _judged_at: float = -math.inf
+    #: When the prompts of our last answers were evaluated, from and to.
+    _prompts: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=64))
+    #: Answers whose waits are not judged yet.
+    _unjudged: list[_Waited] = field(default_factory=list)
     #: The mean share of waiting.
     _waiting: float = 0.0
     #: Seconds for a token with all slots at work, and alone.
@@ -132,6 +156,8 @@ class Yielding:
     _busy_since: float | None = None
     _emptied_at: float = math.inf
     _longest: float = 0.0
+    #: Whether the end of our model's keep-alive time was ever seen to move.
+    _ends_move: bool = False
     _slots: int = 1
     #: What /api/ps showed last; and of our model, as judged: the end of its keep-alive time, 0 before the first, our
     #: last answer before it, the difference of both, and the one that was found twice.
@@ -188,12 +214,15 @@ class Yielding:
         if late >= 0 and not self.rests:
             self._busy_since = now
 
-    def on_answer(self, sent_at: float, held: int, span: Span, finder: SlotFinder, now: float) -> None:
+    def on_answer(
+        self, sent_at: float, held: int, span: Span, finder: SlotFinder, now: float, oldest: float = math.inf
+    ) -> None:
         """Record an answer before `finder` gets it.
 
         Args:
             sent_at: When the request was sent, monotonic seconds.
             held: How many requests the endpoint held when it answered, this one included.
+            oldest: When the oldest of the others was sent.
         """
         idle_for = math.inf if self._answered_at is None else sent_at - self._answered_at
         self._answered_at, self._longest = now, max(self._longest, now - sent_at)
@@ -208,27 +237,41 @@ class Yielding:
             self._note(SignOfUse.LOAD, sent_at + span.load, now)
         if span.work < 0:
             return
-        excess = finder.excess(span.wait)
+        at_work = sent_at + span.load + span.wait
+        self._prompts.append((at_work, at_work + span.prompt))
+        self._unjudged.append(_Waited(sent_at, held, span, self.target))
+        for item in [item for item in self._unjudged if item.at_work <= oldest]:
+            self._unjudged.remove(item)
+            self._judge_wait(item, finder, now)
+
+    def _judge_wait(self, item: _Waited, finder: SlotFinder, now: float) -> None:
+        """Judge how long an answer waited, when all are known whose prompts it may have waited for."""
+        sent_at, held, span, target = item
+        excess = max(0.0, finder.excess(span.wait) - self._explained(item))
         is_queued = excess > max(QUEUED_SECONDS, QUEUED_PART * (span.work + excess))
-        if self.target is None:
-            self._on_full_answer(sent_at, held, span, finder, now, excess=excess, is_queued=is_queued)
+        if target is None:
+            if sent_at < max(finder.found_at, self._signed_at):
+                return
+            self._slots = finder.slots
+            if held >= finder.slots:
+                self._full_pace = _mean(self._full_pace, span)
+            self._waiting += NEWEST * (excess / max(1e-9, excess + span.work) - self._waiting)
+            if is_queued or self._waiting > QUEUED_SHARE:
+                self._note(SignOfUse.QUEUE, item.at_work, now)
         elif sent_at >= self._since and held == 1:
             self._lone_pace = _mean(self._lone_pace, span)
             self._has_one_slot |= is_queued
             if is_queued:
-                self._note(SignOfUse.QUEUE, sent_at + span.load + span.wait, now)
+                self._note(SignOfUse.QUEUE, item.at_work, now)
 
-    def _on_full_answer(
-        self, sent_at: float, held: int, span: Span, finder: SlotFinder, now: float, *, excess: float, is_queued: bool
-    ) -> None:
-        if sent_at < max(finder.found_at, self._signed_at):
-            return
-        self._slots = finder.slots
-        if held >= finder.slots:
-            self._full_pace = _mean(self._full_pace, span)
-        self._waiting += NEWEST * (excess / max(1e-9, excess + span.work) - self._waiting)
-        if is_queued or self._waiting > QUEUED_SHARE:
-            self._note(SignOfUse.QUEUE, sent_at + span.load + span.wait, now)
+    def _explained(self, item: _Waited) -> float:
+        """Return how long a request may have waited for steps of its server that worked for ours, in seconds."""
+        span, since, seconds = item.span, item.sent_at + item.span.load, 0.0
+        for start, end in sorted(self._prompts):
+            if start < item.at_work and end > since:
+                seconds += min(item.at_work, end) - max(since, start)
+                since = max(since, min(item.at_work, end))
+        return seconds + JOIN_STEPS * (span.work - span.prompt) / max(1, span.tokens)
 
     def on_change(self) -> None:
         """Record that the server does something else for us than answer: a fault, or another model."""
@@ -248,6 +291,8 @@ class Yielding:
         """
         before, self._seen = self._seen, _Seen(ends, asked_at, held > 0)
         if asked_at >= self._emptied_at + REST_SECONDS:
+            if self.rests and before is not None and before.at < self._emptied_at - LATE_SECONDS:
+                self._on_rest(before.ends.get(ours), ends.get(ours), now)
             self._busy_since, self._longest, self.rests = now, 0.0, False
         if before is None:
             return
@@ -255,6 +300,7 @@ class Yielding:
         if ours in before.ends and ours not in ends and is_in_job:
             self._is_reloaded = True
             self._note(SignOfUse.LOAD, now, now)
+        self._ends_move |= ours in ends and abs(ends[ours] - before.ends.get(ours, ends[ours])) > SAME_SECONDS
         moved = [model for model in ends if model in before.ends and ends[model] - before.ends[model] > SAME_SECONDS]
         is_quiet = self.target == 0 and self._answered_at is not None and self._answered_at < before.at - LATE_SECONDS
         # else ours may have another name
@@ -262,6 +308,13 @@ class Yielding:
             self._note(SignOfUse.MODEL, now, now)
         if ours in before.ends:
             self._judge(before.ends[ours], before, now)
+
+    def _on_rest(self, before: float | None, end: float | None, now: float) -> None:
+        """Note a sign if a rest did not move the end of our model's keep-alive time: the server is not idle."""
+        if before is None or end is None:
+            return
+        if self._ends_move and abs(end - before) <= SAME_SECONDS:
+            self._note(SignOfUse.USE, now, now)
 
     def _judge(self, end: float, seen: _Seen, now: float) -> None:
         """Note a sign if the end of our model's keep-alive time is not that of our own last answer."""

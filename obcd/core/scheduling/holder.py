@@ -207,7 +207,8 @@ class Holder:
         """Learn from an answer, which is no longer among the leases, what the endpoint may hold."""
         held = len(self.leases) + 1
         if self.yielding is not None:
-            self.yielding.on_answer(sent_at, held, span, self.finder, now)
+            oldest = min((lease.sent_at for lease in self.leases.values()), default=math.inf)
+            self.yielding.on_answer(sent_at, held, span, self.finder, now, oldest)
             if self.yielding.target is not None:
                 return
         self.finder.on_answer(sent_at, held, span, now, has_surplus=self.has_surplus)

@@ -96,6 +96,19 @@ def missing(state: SchedulingState) -> set[MissingModel]:
     return {_missing_of(group, state.holders.values()) for group in waiting}
 
 
+def stuck(state: SchedulingState) -> dict[str, MissingModel]:
+    """Return `{job: what it needs}` for jobs of which nothing can be sent because no endpoint has it."""
+    waiting: dict[str, list[Group]] = {}
+    for group in state.groups:
+        if not group.is_at_rest:
+            waiting.setdefault(group.backlog.job, []).append(group)
+    return {
+        job: _missing_of(groups[0], state.holders.values())
+        for job, groups in waiting.items()
+        if all(group.unservable_since is not None for group in groups)
+    }
+
+
 def unserved(state: SchedulingState) -> set[str]:
     """Return why work waits that no endpoint serves as it should, for people."""
     holders = state.holders.values()

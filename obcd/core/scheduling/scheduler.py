@@ -161,6 +161,10 @@ class Scheduler:
         """Return what waiting work needs and no endpoint has."""
         return missing_models.missing(self._state)
 
+    def stuck(self) -> dict[str, MissingModel]:
+        """Return `{job: what it needs}` for jobs of which nothing can be sent because no endpoint has it."""
+        return missing_models.stuck(self._state)
+
     def unserved(self) -> set[str]:
         """Return why work waits that no endpoint serves as it should, for people."""
         return missing_models.unserved(self._state)

@@ -291,4 +291,4 @@ def _span(response: Response) -> Span | None:
     if response.answer.embeddings is not None:
         return UNTOLD
     work = cost.prompt_eval_seconds + cost.eval_seconds
-    return Span(work, cost.wait_seconds, cost.load_seconds, cost.eval_tokens)
+    return Span(work, cost.wait_seconds, cost.load_seconds, cost.eval_tokens, cost.prompt_eval_seconds)

@@ -170,6 +170,44 @@ def test_client_that_stops_in_the_middle_leaves_nothing(
     assert list((spool.layout.root / "api" / "incoming").iterdir()) == []
 
 
+def test_client_that_sends_a_byte_now_and_then_is_refused(
+    ann: Caller, spool: ApiSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = (float(second) for second in range(10_000))
+    monkeypatch.setattr(routes, "monotonic", lambda: next(moments))
+
+    quick = ann("POST", "/v1/files", [form_of(b"")[:-10], *[b"x" * 2048] * 100, b"\r\n--XX--\r\n"], FORM)
+    slow_file = ann("POST", "/v1/files", [form_of(b"")[:-10], *[b"x"] * 100], FORM)
+    slow_order = ann("POST", "/v1/batches", [b" "] * 100)
+
+    assert [reply.status for reply in (quick, slow_file, slow_order)] == [200, 408, 408]
+    assert list((spool.layout.root / "api" / "incoming").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        ("bytes=0-9", 206),
+        ("bytes=5-", 206),
+        ("bytes=-5", 206),
+        ("bytes=9-5", 200),
+        ("bytes=-", 200),
+        ("lines=1-2", 200),
+        ("bytes=0-1,4-5", 200),
+        ("bytes=99999999999999999999-", 200),
+        ("bytes=999999-", 416),
+        ("bytes=-0", 416),
+    ],
+)
+def test_part_of_a_file_is_given_refused_or_the_header_ignored(ann: Caller, header: str, status: int) -> None:
+    reply = ann("GET", f"/v1/files/{upload(ann)}/content", headers={"range": header})
+
+    assert reply.status == status
+    assert (reply.body == lines()) is (status == 200)
+    if status == 416:
+        assert reply.json["error"]["message"] == f"the file has {len(lines())} bytes"
+
+
 def test_refused_client_that_is_silent_does_not_hold_its_connection(
     callers: list[Caller], monkeypatch: pytest.MonkeyPatch
 ) -> None:

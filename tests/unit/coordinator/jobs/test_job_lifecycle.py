@@ -17,6 +17,7 @@ from obcd.coordinator.jobs.job_lifecycle import MOST_REPORTED, FolderShown, Jobs
 from obcd.coordinator.jobs.progress_folders import ProgressFolders
 from obcd.coordinator.jobs.recorder import Entry, Recorder
 from obcd.coordinator.jobs.refusal_count import LEAST
+from obcd.coordinator.jobs.running_job import no_obstacle
 from obcd.coordinator.loop_waits import Waker
 from obcd.coordinator.metering.counters import CounterSet
 from obcd.coordinator.metering.counters_file import CountersFile
@@ -229,7 +230,7 @@ def test_trial_comes_before_the_other_jobs_of_its_submitter_though_all_places_ar
     bench.load_all()
 
     assert bench.jobs.running["j2"].backlog.rank == Rank(0, FOREMOST)
-    assert {view.job: view.priority for view in bench.jobs.views(0.0, "")}["j2"] == MOST_PRIORITY
+    assert {view.job: view.priority for view in bench.jobs.views(0.0, no_obstacle)}["j2"] == MOST_PRIORITY
 
 
 def test_control_of_a_job_that_is_gone_is_passed_over(bench: Bench) -> None:
@@ -283,7 +284,8 @@ def test_long_line_of_jobs_is_told_in_short_from_some_on(bench: Bench) -> None:
     for number in range(MOST_REPORTED + 3):
         bench.take(f"j{number}")
 
-    assert [item.job for item in bench.jobs.views(0.0, "")] == [f"j{number}" for number in range(MOST_REPORTED)]
+    shown = [item.job for item in bench.jobs.views(0.0, no_obstacle)]
+    assert shown == [f"j{number}" for number in range(MOST_REPORTED)]
     assert [item.job for item in bench.jobs.further_views()] == [f"j{MOST_REPORTED + number}" for number in range(3)]
     name = f"j{MOST_REPORTED}"
     assert bench.jobs.further_views()[0] == FurtherJobView(
@@ -295,12 +297,12 @@ def test_waiting_job_that_was_shown_is_shown_again_as_it_is_now(bench: Bench) ->
     for number in range(MOST_REPORTED + 2):
         bench.take(f"j{number}")
     last = f"j{MOST_REPORTED + 1}"
-    first, further = bench.jobs.views(0.0, ""), bench.jobs.further_views()
+    first, further = bench.jobs.views(0.0, no_obstacle), bench.jobs.further_views()
 
     bench.jobs.pause(frozenset({"j0", last}))
     bench.jobs.bind("j1", JobControls(rank=Rank(0, 7)))
 
-    shown, named = bench.jobs.views(1.0, ""), bench.jobs.further_views()
+    shown, named = bench.jobs.views(1.0, no_obstacle), bench.jobs.further_views()
     assert [(item.state, item.priority) for item in shown[:2]] == [("PAUSED", 0), ("ACCEPTED", 7)]
     assert [item.state for item in named] == ["ACCEPTED", "PAUSED"]
     assert all(old is new for old, new in zip((*first[2:], *further[:1]), (*shown[2:], *named[:1]), strict=True))
@@ -342,7 +344,7 @@ def test_r24b_job_of_which_too_much_is_refused_is_held_until_it_is_resumed(bench
     assert [bench.jobs.state(job) for job in ("j1", "j2")] == [JobState.PAUSED, JobState.RUNNING]
     (why,) = bench.jobs.held()
     assert wording("20-of-its-9-requests-failed") in why
-    assert next(view.trouble for view in bench.jobs.views(0.0, "") if view.job == "j1") == why
+    assert next(view.trouble for view in bench.jobs.views(0.0, no_obstacle) if view.job == "j1") == why
     assert bench.clerk.calls == [Hold(bench.headers["j1"], why)]
 
     bench.jobs.resume("j1")
@@ -389,7 +391,7 @@ def test_held_job_is_still_held_after_a_restart_and_lets_others_start(bench: Ben
     bench.load_all()
 
     assert list(bench.jobs.running) == ["j2"]
-    (view,) = [view for view in bench.jobs.views(0.0, "") if view.job == "j1"]
+    (view,) = [view for view in bench.jobs.views(0.0, no_obstacle) if view.job == "j1"]
     assert (view.state, view.trouble) == ("PAUSED", "too much is refused")
 
     bench.jobs.resume("j1")

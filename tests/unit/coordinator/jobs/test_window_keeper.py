@@ -16,6 +16,7 @@ from obcd.config.settings import Settings
 from obcd.coordinator.endpoints.changes import compare
 from obcd.coordinator.endpoints.endpoint_set import Endpoints
 from obcd.coordinator.jobs import window_keeper
+from obcd.coordinator.jobs.running_job import no_obstacle
 from obcd.coordinator.jobs.window_keeper import WindowKeeper
 from obcd.coordinator.view import JobState
 from obcd.core.endpoint.faults import attempt_cancelled
@@ -85,13 +86,13 @@ def test_job_waits_for_its_window_without_being_active(tmp_path: Path) -> None:
 
     until = made.tick(DAY)
 
-    (view,) = made.jobs.views(0.0, "")
+    (view,) = made.jobs.views(0.0, no_obstacle)
     assert (view.state, view.trouble) == (JobState.ACCEPTED, wording("waits-for-its-window-20-00"))
     assert made.keeper.notes() == [f"night.jsonl {wording('waits-for-its-window-20-00')}"]
     assert (made.asks, until) == (0, DAY + 8 * 3600)
     made.tick(until)
     assert made.asks == 2
-    assert made.jobs.views(0.0, "")[0].trouble == ""
+    assert made.jobs.views(0.0, no_obstacle)[0].trouble == ""
 
 
 def test_requests_in_flight_at_the_end_are_aborted_and_sent_again(tmp_path: Path) -> None:

@@ -118,9 +118,7 @@ def test_outage_is_told_with_each_job_and_first_of_all(coordinator: Coordinator)
     trouble = "no endpoint is up: a: connection refused; and 3 more"
 
     coordinator.layout.create([])
-    coordinator._progress_folders.show(
-        coordinator.jobs.running.values(), dict, 0.0, lambda: coordinator.endpoints.outage
-    )
+    coordinator._progress_folders.show(coordinator.jobs.running.values(), dict, 0.0, coordinator.presenter.obstacles)
     coordinator._progress_folders.finish(10.0)
     view = coordinator.view(0.0)
 
@@ -129,6 +127,19 @@ def test_outage_is_told_with_each_job_and_first_of_all(coordinator: Coordinator)
     assert line(coordinator).startswith(f"{trouble}; 1 job, ")
     (shown,) = coordinator.layout.outbox.rglob("progress.json")
     assert json.loads(shown.read_bytes())["trouble"] == trouble
+
+
+def test_job_that_waits_for_a_model_says_so(coordinator: Coordinator) -> None:
+    coordinator.jobs.running["j"] = stuck = job(500, 410, 1.0)
+    coordinator.scheduler.add_job(stuck.backlog, 0.0)
+    for name in "abcd":
+        coordinator.scheduler.on_probe(name, {}, None, 0.0)
+    coordinator.scheduler.take_unservable(0, 0.0)
+
+    (view,) = coordinator.view(0.0).jobs
+
+    assert view.trouble == coordinator.view(0.0).troubles[0]
+    assert view.trouble.startswith("no endpoint has the model")
 
 
 def test_want_of_room_is_told_with_each_job_and_first_of_all(coordinator: Coordinator) -> None:

@@ -46,6 +46,7 @@ class Job:
     arrived_at: float = 0.0
     admitted_at: float = 0.0
     began_at: float = -1.0
+    prompt: float = 0.0
     left: float = 0.0
 
 
@@ -53,7 +54,9 @@ class Job:
 class Site:
     """A server of so many slots whose speed is shared, obcd's part before it, and a person who asks after thinking.
 
-    `slowdown` is the share of a request's speed that each other one takes (`SharedRate` of the simulated server).
+    `slowdown` is the share of a request's speed that each other one takes (`SharedRate` of the simulated server). The
+    prompts of requests that join together take `prompt` seconds each in one step, in which nothing else goes on; what
+    comes meanwhile joins at the next one (Ollama v0.24).
     """
 
     slots: int
@@ -64,6 +67,7 @@ class Site:
     has_work: bool = True
     overhead: tuple[float, float] = OVERHEAD
     looks: bool = True
+    prompt: float = 0.0
 
     def __post_init__(self) -> None:
         self.now = 0.0
@@ -81,7 +85,8 @@ class Site:
         self._events: list[tuple[float, int, str, object]] = []
         self._queue: deque[Job] = deque()
         self._busy: list[Job] = []
-        self._advanced = 0.0
+        #: When the prompts that are evaluated now are done, and the requests that join then.
+        self._prompts_until, self._joining = 0.0, list[Job]()
         self._users, self._end = 0, KEPT
         #: What is loaded, and the requests that wait for something else, the first of which is being loaded.
         self._num_ctx, self._pending, self._is_loading = 8192, deque[Job](), False
@@ -112,19 +117,32 @@ class Site:
                 self._on(*heapq.heappop(self._events)[2:])
             while self._busy.__len__() < self.slots and self._queue:
                 job = self._queue.popleft()
-                job.began_at = self.now
                 self._busy.append(job)
+                self._joining.append(job)
+                if self.now >= self._prompts_until:
+                    self._join()
         self._advance(end)
+
+    def _join(self) -> None:
+        seconds = self.prompt * len(self._joining)
+        for job in self._joining:
+            job.began_at, job.prompt = self.now, seconds
+        if self._joining and seconds:
+            self._prompts_until = self.now + seconds
+            self._in(seconds, "join")
+        self._joining.clear()
 
     def _rate(self) -> float:
         return SPEED / (1 + self.slowdown * (len(self._busy) - 1)) if self._busy else 0.0
 
     def _next_end(self) -> float:
-        return self.now + max(0.0, min(job.left for job in self._busy)) / self._rate() if self._busy else math.inf
+        if not self._busy:
+            return math.inf
+        return max(self.now, self._prompts_until) + max(0.0, min(job.left for job in self._busy)) / self._rate()
 
     def _advance(self, to: float) -> None:
         for job in self._busy:
-            job.left -= self._rate() * (to - self.now)
+            job.left -= self._rate() * max(0.0, to - max(self.now, self._prompts_until))
         self.now = to
 
     def _finish(self, job: Job) -> None:
@@ -134,7 +152,7 @@ class Site:
             self._end = self.now + KEPT
             self._load()
         span = Span(self.now - job.began_at, job.began_at - job.admitted_at, 0.002 + job.admitted_at - job.arrived_at,
-                    int(job.tokens))  # fmt: skip
+                    int(job.tokens), job.prompt)  # fmt: skip
         self._in(WAY, "answer", (job, span))
 
     def _load(self) -> None:
@@ -150,7 +168,9 @@ class Site:
         self._queue.append(job)
 
     def _on(self, what: str, value: object) -> None:
-        if what == "arrive":
+        if what == "join":
+            self._join()
+        elif what == "arrive":
             assert isinstance(value, Job)
             self._on_arrival(value)
         elif what == "loaded":
@@ -290,6 +310,34 @@ def test_little_is_lost_while_nobody_is_there(slots: int, slowdown: float, fixed
     assert {target for _, target in site.targets} == {None}
 
 
+@pytest.mark.parametrize(("slots", "slowdown"), [(16, 0.06), (4, 0.1), (4, 0.9), (2, 0.3)])
+@pytest.mark.parametrize(("tokens", "prompt"), [(24.0, 0.08), (24.0, 0.4), (200.0, 0.4)])
+def test_prompts_of_our_own_that_hold_up_others_are_no_sign(
+    slots: int, slowdown: float, tokens: float, prompt: float
+) -> None:
+    other = Site(slots, slowdown, tokens=tokens, prompt=prompt, yields=False)
+    other.run(900)
+
+    site = Site(slots, slowdown, tokens=tokens, prompt=prompt)
+    site.run(900)
+
+    assert {target for _, target in site.targets} == {None}
+    assert site.made >= 0.97 * other.made
+
+
+@pytest.mark.parametrize(("slots", "slowdown"), SERVERS)
+@pytest.mark.parametrize("prompt", [0.02, 0.08])
+def test_person_waits_at_most_a_third_longer_beside_prompts(slots: int, slowdown: float, prompt: float) -> None:
+    site = Site(slots, slowdown, prompt=prompt)
+    site.run(100)
+    site.bring_person(3.0, 150.0, 600)
+
+    site.run(700)
+
+    assert len(site.waits) > 40
+    assert p95(site.waits) <= 1.3 * alone(site, 3.0, 150.0)
+
+
 @pytest.mark.parametrize(("slots", "slowdown"), SERVERS)
 @pytest.mark.parametrize(("thinks", "tokens"), [(30.0, 150.0), (60.0, 100.0)])
 def test_person_with_long_breaks_waits_at_most_a_third_longer(
@@ -373,6 +421,20 @@ def test_a_busy_server_rests_until_a_look_after_it_has_been_idle_for_a_moment() 
         looks.append(yielding.is_paused)
     assert looks == [True, False]
     assert not yielding.reason
+
+
+@pytest.mark.parametrize(("end", "sign"), [(1.0, SignOfUse.USE), (90.0, None)])
+def test_a_rest_that_does_not_move_the_end_shows_a_request_of_others(end: float, sign: SignOfUse | None) -> None:
+    yielding = Yielding()
+    yielding.look(4, 1000.0)
+    for moment in (0.0, 1.0):
+        yielding.on_models("a", {"a": moment}, 1001.0 + moment, 1001.0 + moment, held=4)
+    answer(yielding, seconds=1.0, now=1059.0)
+    yielding.look(0, 1000.0 + REST_AFTER)
+
+    yielding.on_models("a", {"a": end}, 1061.0, 1061.0)
+
+    assert yielding.sign is sign
 
 
 def test_a_rest_does_not_wait_for_a_request_that_takes_longer_than_all_before() -> None:

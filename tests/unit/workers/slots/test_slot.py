@@ -334,7 +334,7 @@ def test_answer_that_is_remembered_is_given_without_asking_anybody(
     # then the second is the first one's, but for its place and time; other or unknown weights are asked
     assert len(asked) == 4
     assert (record["attempts"], record.pop("hedged")) == (1, True)
-    assert (first.span, again.span) == (Span(3.0, 0.25, load=1.5, tokens=100), None)
+    assert (first.span, again.span) == (Span(3.0, 0.25, load=1.5, tokens=100, prompt=1.5), None)
     assert remembered.pop("finished") > record.pop("finished") == 100.0
     times = ("seconds", "load_seconds", "prompt_eval_seconds", "eval_seconds", "wait_seconds")
     assert remembered == {**record, **dict.fromkeys(times, 0.0), "cached": True, "ordinal": 7}
