@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,15 @@ class User:
             said = answer.read()
         os.waitpid(pid, 0)
         return said
+
+
+def make_shared_root(folder: Path) -> Path:
+    """Make the folders of a spool into which all users drop, as `obcd install` does; return its root."""
+    root = folder / "root"
+    for name, mode in (("", 0o750), ("inbox", 0o3730), ("outbox", 0o2750)):
+        (root / name).mkdir()
+        (root / name).chmod(mode)
+    return root
 
 
 DAEMON, ALICE, MALLORY = User(61001), User(61002), User(61003)

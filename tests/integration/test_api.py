@@ -21,7 +21,7 @@ from obcd.config.loading import load_settings
 from obcd.spool.folders import acl
 from obcd.spool.folders.layout import Layout
 from tests.api_support import ApiProcess, finished, start_api
-from tests.faults.users import User, needs_root
+from tests.faults.users import User, make_shared_root, needs_root
 from tests.support import Cluster, Published, Running, Simulated, wait_until, write_config
 from tests.unit.api.api_spool import lines
 
@@ -127,10 +127,7 @@ def place(shared: Path, quick_server: Simulated, cluster: Cluster, request: pyte
     """Return the API of a shared spool whose coordinator runs; only root can be several users."""
     if not acl.has_acls(shared):
         pytest.skip("the temporary folder's filesystem keeps no ACLs")
-    root = shared / "root"
-    for name, mode in (("", 0o750), ("inbox", 0o3730), ("outbox", 0o2750)):
-        (root / name).mkdir()
-        (root / name).chmod(mode)
+    root = make_shared_root(shared)
     config = write_config(
         shared / "obcd.toml", quick_server.names, spool={"per_user": request.param},
         api={"enabled": True, "user": API.pw_name},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import signal
@@ -10,6 +11,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +20,18 @@ import obcd
 from obcd.client import batching
 from obcd.client.watching import progress
 from obcd.errors import KeyConflict, NoEndpointError
-from tests.support import NEVER_HEDGED, Cluster, CoordinatorProcess, Running, Simulated, prompt_key, wait_until
+from obcd.spool.folders import acl
+from tests.faults.users import ALICE, GROUP, MALLORY, User, make_shared_root, needs_root
+from tests.support import (
+    NEVER_HEDGED,
+    Cluster,
+    CoordinatorProcess,
+    Running,
+    Simulated,
+    prompt_key,
+    wait_until,
+    write_config,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -143,6 +157,39 @@ def test_kernel_of_a_batch_killed_and_run_again_sends_only_what_was_in_flight_ag
     assert asked.total() - ROWS <= 2 * kills  # the slots of the endpoint, at each kill
     assert len(list((cluster.folder / "answers").glob("*/manifest.json"))) == 1
     assert list((cluster.folder / "answers" / ".obcd" / "rows").iterdir()) == []
+
+
+@needs_root
+@pytest.mark.parametrize("per_user", [False, True], ids=["for the group", "per user"])
+def test_users_of_the_same_key_get_their_own_answers_or_one_sentence(
+    shared: Path, quick_server: Simulated, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, *, per_user: bool
+) -> None:
+    if not acl.has_acls(shared):
+        pytest.skip("the temporary folder's filesystem keeps no ACLs")
+    root = make_shared_root(shared)
+    config = write_config(shared / "obcd.toml", quick_server.names, spool={"per_user": per_user})
+    cluster.coordinate(config, root)
+    wait_until((root / "jobs").exists)
+    for folder in (root, root / "inbox", root / "outbox"):
+        os.chown(folder, -1, GROUP)
+    monkeypatch.setenv("OBCD_CONFIG", str(config))
+    monkeypatch.setenv("OBCD_ROOT", str(root))
+
+    def ask(user: int) -> str:
+        home = shared / str(user)
+        os.environ.update(HOME=str(home), XDG_STATE_HOME=str(home / "state"))
+        obcd.ask([f"{user} {number}" for number in range(3)], key="notes")
+        return str([answer.prompt for answer in obcd.attach("notes").results()])
+
+    # root first: others may not import from everywhere
+    users = [User(os.geteuid()), ALICE, MALLORY]
+    for user in users:
+        (shared / str(user.uid)).mkdir()
+        os.chown(shared / str(user.uid), user.uid, -1)
+        answered = ask(user.uid) if user is users[0] else user.does(partial(ask, user.uid))
+        is_free = per_user or user is users[0]  # the group has one outbox, and names in it are of the first
+        assert answered == (str([f"{user.uid} {number}" for number in range(3)]) if is_free else "InputError")
+    assert quick_server.asked().total() == (9 if per_user else 3)
 
 
 def test_batch_returns_what_is_there_and_refuses_other_content(cluster: Cluster, quick_server: Simulated) -> None:
