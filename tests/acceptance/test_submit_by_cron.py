@@ -169,7 +169,7 @@ def test_once_without_a_place_for_its_record_is_one_line(cron: Cron) -> None:
         ("obcd submit -", 2, "give --name"),
         (wording("obcd-submit-from-staging-good-jsonl"), 2, wording("from-takes-neither-file")),
         (wording("obcd-submit-from-staging"), 5, wording("no-such-file")),
-        ("obcd submit missing.jsonl", 5, wording("it-is-not-a-file-nothing-was")),
+        ("obcd submit missing.jsonl", 5, wording("there-is-no-such-file-nothing-was")),
         (wording("obcd-submit-name-empty-dev-null"), 5, wording("standard-input-there-is-no-prompt")),
         (wording("obcd-submit-name-closed"), 5, "standard input"),
         (wording("obcd-submit-profile-clinicl-good-jsonl"), 4, "no [profiles.clinicl]"),

@@ -318,12 +318,17 @@ def _attempts(load: _Load) -> Iterator[tuple[str, Callable[[], _Outcome]]]:
         yield outcome.name, lambda outcome=outcome: outcome  # type: ignore[misc]
 
 
+def _no_file(path: Path) -> str:
+    if not path.exists():
+        return "there is no such file"
+    return "it is a folder" if path.is_dir() else "it is not a file (for a pipe: … | obcd submit - --name NAME)"
+
+
 def _check_files(files: tuple[Path, ...]) -> None:
     """Refuse, before anything is dropped, files that cannot be dropped."""
     for number, file in enumerate(files):
         if file != STDIN and not file.is_file():
-            hint = "" if not file.exists() or file.is_dir() else " (for a pipe: … | obcd submit - --name NAME)"
-            raise InputError(f"cannot drop {printable(str(file))}: it is not a file{hint}; nothing was dropped")
+            raise InputError(f"cannot drop {printable(str(file))}: {_no_file(file)}; nothing was dropped")
         if any(other.name == file.name for other in files[:number]):
             raise InputError(
                 f"two of the files are called {printable(file.name)}: drop them one by one, with --name; "

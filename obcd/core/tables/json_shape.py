@@ -225,6 +225,8 @@ def _half_escape(block: bytes) -> int:
 def _is_object(line: bytes) -> bool:
     try:
         json.loads(line)
+    except UnicodeDecodeError:  # its line is a bad one then, whatever the file is
+        return _is_object(line.decode("utf-8", "replace").encode())
     except RecursionError:
         return True
     except ValueError:

@@ -39,6 +39,7 @@ def lines_of(raw: bytes, size: int = 2**20) -> list[bytes]:
         (b"\n\n", LINES),
         (b"Why is the sky blue?\n", LINES),
         (b'{"prompt": "a"}', LINES),
+        (b'{"prompt": "\xff"}\n', LINES),  # no UTF-8, which its line says
         (b'{"prompt": "a"},\n{"prompt": "b"},\n', LINES),  # lines, each with a comma that has no meaning
         (b'{"prompt": "a"} // x\n{"prompt": "b"}\n', LINES),
         (b'{"prompt": "a"\n{"prompt": "b"}\n{"prompt": "c"}\n', LINES),  # its first line alone is bad
