@@ -76,7 +76,7 @@ def ask(  # noqa: PLR0913 - the options of a request, by name
 
 
 def _answers(job: Job, rows: Any, *, daemon: bool) -> Any:
-    index = job.index
+    index, shape = job.index, job.answer_shape
     cells: list[Any] = []
     failures, first = 0, ""
     for item in job.records():
@@ -86,7 +86,7 @@ def _answers(job: Job, rows: Any, *, daemon: bool) -> Any:
         if item.row is not None:
             if not isinstance(rows, Path):  # a damaged outbox must not shift the answers; a file may have blank lines
                 cells.extend([None] * (item.row - len(cells)))
-            cells.append(cell_of(item, job.answer_shape) if isinstance(item, JobAnswer) else None)
+            cells.append(cell_of(item, shape) if isinstance(item, JobAnswer) else None)
     if index is not None:
         cells.extend([None] * (len(index) - len(cells)))
     if failures:
@@ -99,7 +99,7 @@ def _answers(job: Job, rows: Any, *, daemon: bool) -> Any:
             f"{failures} of {plural(len(cells), 'row')} failed and have missing values ({first}): {find}.failures() "
             "lists them"
         )
-    return _column_or_table(cells, job.answer_shape, rows)
+    return _column_or_table(cells, shape, rows)
 
 
 def _column_or_table(cells: list[Any], shape: AnswerShape, rows: Any) -> Any:
