@@ -316,10 +316,10 @@ def test_prompts_of_our_own_that_hold_up_others_are_no_sign(
     slots: int, slowdown: float, tokens: float, prompt: float
 ) -> None:
     other = Site(slots, slowdown, tokens=tokens, prompt=prompt, yields=False)
-    other.run(900)
+    other.run(400)
 
     site = Site(slots, slowdown, tokens=tokens, prompt=prompt)
-    site.run(900)
+    site.run(400)
 
     assert {target for _, target in site.targets} == {None}
     assert site.made >= 0.97 * other.made
