@@ -29,7 +29,7 @@ from obcd.results.reading.answers import Answer, FailedLine, read_tally
 from obcd.results.reading.sources import PromptFile, PublishedFolder, Source, find_sources
 from obcd.results.reading.with_retries import Retries, find_wholes, read_whole
 from obcd.results.running.finding import NamedJob, Stage, find_job, published_jobs, read_progress
-from obcd.results.running.watching import JobWatch, LedgerWatch, watch
+from obcd.results.running.watching import JobWatch, watch
 from obcd.spool.folders.layout import Layout
 from obcd.text import plural, printable
 from obcd.text_files import LeftOut
@@ -168,7 +168,6 @@ class _Ending:
         self._running = running
         progress = read_progress(layout, found)
         self._wanted = int(progress[1]["done"]) if progress is not None else 0
-        self._is_at_once = isinstance(running, LedgerWatch)
         self._began = self._grown_at = monotonic()
         self._lines = 0
 
@@ -177,7 +176,7 @@ class _Ending:
         now, lines = monotonic(), self._running.answered + self._running.failed
         if lines > self._lines:
             self._lines, self._grown_at = lines, now
-        if self._is_at_once or lines >= self._wanted:
+        if self._running.is_immediate or lines >= self._wanted:
             return False
         limit = self._grown_at + QUIET_SECONDS if lines else self._began + MOST_SECONDS
         return now < limit

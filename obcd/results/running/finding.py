@@ -71,11 +71,12 @@ def find_job(layout: Layout, view: View | None, word: str) -> NamedJob | None:
     if layout.inbox.is_dir() and (key := _key_of(word)) and os.path.lexists(layout.inbox / key.profile / key.name):
         return NamedJob(stage=Stage.COMING, key=key)
     matches = _matcher(word)
-    return (
-        _among_unfinished(layout, view, matches)
-        or _among_progress(layout, word, matches)
-        or _among_published(layout, view, word, matches)
-    )
+    unfinished = _among_unfinished(layout, view, matches) or _among_progress(layout, word, matches)
+    if unfinished is None:
+        return _among_published(layout, view, word, matches)
+    with contextlib.suppress(OSError):  # a view is up to a second old: the job may be published since
+        return find_published(layout, None, unfinished) or unfinished
+    return unfinished
 
 
 def read_progress(layout: Layout, found: NamedJob) -> tuple[Path, dict[str, Any]] | None:

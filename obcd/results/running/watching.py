@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from obcd.clock import monotonic
 from obcd.coordinator.view import View
@@ -45,8 +45,10 @@ class JobWatch(Protocol):
     Attributes:
         answered, failed: Lines that were read: with a response, and with a failure.
         is_over: Whether nothing more comes.
+        is_immediate: Whether one `read` yields all that was recorded before it.
     """
 
+    is_immediate: ClassVar[bool]
     answered: int
     failed: int
     is_over: bool
@@ -74,6 +76,8 @@ class LedgerWatch:
     Raises:
         OSError: If the job's folder is gone, or closed to this user.
     """
+
+    is_immediate: ClassVar[bool] = True
 
     def __init__(self, layout: Layout, found: NamedJob) -> None:
         self._found = found
@@ -108,6 +112,8 @@ class LedgerWatch:
 
 class PreviewWatch:
     """Has the coordinator show the job, by a control file that this places and removes, and reads the preview."""
+
+    is_immediate: ClassVar[bool] = False
 
     def __init__(self, layout: Layout, found: NamedJob) -> None:
         self._layout = layout

@@ -239,6 +239,15 @@ def test_job_is_found_by_its_name_and_its_id_wherever_it_is(layout: Layout, word
         assert (found.stage, found.folder) == (Stage.PUBLISHED, layout.outbox / "notes")
 
 
+def test_published_job_is_found_as_such_though_the_state_still_lists_it(layout: Layout, header: JobHeader) -> None:
+    before = view_of(layout, header, done=2)
+    finish(layout, header)
+
+    found = find(layout, "notes", before)
+
+    assert (found.stage, found.folder) == (Stage.PUBLISHED, layout.outbox / "notes")
+
+
 def test_file_in_the_inbox_is_meant_before_an_older_job_of_its_name(layout: Layout, header: JobHeader) -> None:
     finish(layout, header)
     put(layout, THREE)
