@@ -195,6 +195,16 @@ def _place(error: OSError) -> str:
     return f"in {Path(frames[-1].filename).stem}.{frames[-1].name}" if frames else type(error).__name__
 
 
+def _usage_text(error: click.ClickException) -> str:
+    """Return the message for a wrong command line: one line, as other errors have; all help for `obcd` alone."""
+    text = error.format_message()
+    if text.startswith("Usage:"):
+        return text
+    context = getattr(error, "ctx", None)
+    see = f" (see {context.command_path} --help)" if context is not None else ""
+    return f"obcd: {' '.join(text.split()).removesuffix('.')}{see}"
+
+
 def _name_page(error: ObcdError) -> None:
     """Name the page of the manual that explains an error, to a person: scripts get the sentence alone."""
     if error.page and sys.stderr is not None and sys.stderr.isatty():
@@ -226,7 +236,7 @@ def run(arguments: list[str]) -> int:
         click.echo("interrupted", err=True)
         return ExitCode.INTERRUPTED
     except click.ClickException as error:
-        error.show()
+        click.echo(_usage_text(error), err=True)
         return ExitCode.USAGE
     except ObcdError as error:
         click.echo(f"obcd: {error}", err=True)

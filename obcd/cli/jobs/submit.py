@@ -78,29 +78,15 @@ line was answered, 3 some lines failed, 8 --timeout was reached (the jobs contin
 class OneLineCommand(click.Command):
     """A command that prints each error on one line if no terminal is there, for cron's mail and the journal."""
 
-    def make_context(
-        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: object
-    ) -> click.Context:
-        """Read the command line."""
-        try:
-            return super().make_context(info_name, args, parent, **extra)
-        except click.UsageError as error:
-            raise self._shortened(error) from None
-
     def invoke(self, ctx: click.Context) -> object:
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except click.UsageError as error:
-            raise self._shortened(error) from None
         except ObcdError as error:
             if is_watched() or "\n" not in str(error):
                 raise
             lines = [line.strip() for line in str(error).splitlines()]
             raise type(error)(" ".join([lines[0], "; ".join(lines[1:])])) from None
-
-    def _shortened(self, error: click.UsageError) -> Exception:
-        return error if is_watched() else UsageError(f"{error.format_message()} (see obcd {self.name} --help)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

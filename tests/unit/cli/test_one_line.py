@@ -1,4 +1,4 @@
-"""What other programs wrote down is said in one line, whatever it holds."""
+"""Messages have one line, whatever other programs wrote down and whatever is wrong on the command line."""
 
 from __future__ import annotations
 
@@ -42,3 +42,30 @@ def test_reason_of_a_rejection(
 
     assert code == 5
     assert capsys.readouterr().err == f"a.jsonl was rejected: one\\ntwo\\x1b[2J; see {tmp_path}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["verify"], "obcd: Missing argument 'FOLDER...' (see obcd verify --help)\n"),
+        (["statu"], "obcd: No such command 'statu' (see obcd --help)\n"),
+        (
+            ["submit"],
+            "obcd: nothing to drop: give FILE…, - for standard input, or --from DIR (see obcd submit --help)\n",
+        ),
+        (["completion"], None),
+    ],
+)
+def test_wrong_command_line(arguments: list[str], text: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert text in (said.err, None)
+
+
+def test_command_alone_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    main.run([])
+
+    said = capsys.readouterr()
+    assert (said.out + said.err).startswith("Usage: obcd [OPTIONS] COMMAND")
